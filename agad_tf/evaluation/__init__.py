@@ -1,0 +1,1 @@
+"""Metrics, thresholds and pictures of anomaly scores; nothing here knows a model or loads TensorFlow."""

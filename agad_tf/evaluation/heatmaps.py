@@ -1,0 +1,293 @@
+"""Pictures of what a detector sees: reconstructions with error maps, overlays and score histograms.
+
+Matplotlib's Agg canvas, without pyplot and without a display; no TensorFlow. Files are written atomically.
+
+    from agad_tf.evaluation.heatmaps import reconstruction_grid
+    reconstruction_grid(x, reconstructions, error_maps, y, scores, path="reconstructions.png")
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
+
+from agad_tf.errors import InputError
+from agad_tf.evaluation.metrics import check_scores, check_share
+from agad_tf.evaluation.thresholds import write_atomically
+
+# Told apart by most colour-blind readers; each is also named in words in the picture.
+NORMAL, ANOMALY, GREY = "#0b5fa5", "#b3261e", "#555555"
+ERROR_COLOURS = "inferno"
+
+
+def as_pictures(images: ArrayLike, value_range: tuple[float, float] = (-1., 1.),
+                name: str = "images") -> np.ndarray:
+    """Images as float32 RGB in [0, 1], shape (n, height, width, 3).
+
+    Args:
+        images: (n, height, width), (n, height, width, 1) or (n, height, width, 3); uint8, or float in
+            ``value_range``.
+        value_range: (darkest, brightest) value of float images.
+        name: what to call them in an error.
+
+    Raises:
+        InputError: another shape, not finite, or float values outside of ``value_range``.
+    """
+    array = np.asarray(images)
+    if array.ndim == 3:
+        array = array[..., np.newaxis]
+    if array.ndim != 4 or array.shape[-1] not in (1, 3) or 0 in array.shape:
+        raise InputError(f"Expected {name} of shape (n, height, width, 1 or 3), received {np.shape(images)}: "
+                         "give grey or RGB images with n >= 1.")
+    low, high = (0., 255.) if array.dtype == np.uint8 else value_range
+    array = array.astype(np.float32)
+    # Written so that a NaN fails it too.
+    if not (array.min() >= low - 1e-3 and array.max() <= high + 1e-3):
+        raise InputError(f"Expected {name} as uint8 or as floats from {low:g} to {high:g}, received values "
+                         f"from {array.min():g} to {array.max():g}: scale them or pass value_range.")
+    pictures = np.clip((array - low) / (high - low), 0, 1)
+    return np.broadcast_to(pictures, (*pictures.shape[:3], 3))
+
+
+def _check_maps(error_maps: ArrayLike, name: str = "error_maps") -> np.ndarray:
+    """Error maps as float64 (n, height, width): mean over channels where there are any."""
+    array = np.asarray(error_maps, dtype=np.float64)
+    if array.ndim == 4:
+        array = array.mean(axis=-1)
+    if array.ndim != 3 or 0 in array.shape:
+        raise InputError(f"Expected {name} of shape (n, height, width), received {np.shape(error_maps)}: "
+                         "give one map per image.")
+    if not np.isfinite(array).all() or array.min() < 0:
+        raise InputError(f"Expected finite {name} of 0 or more, received NaN, infinite or negative values: "
+                         "give absolute or squared errors.")
+    return array
+
+
+def _check_labels(labels: ArrayLike, count: int) -> np.ndarray:
+    array = np.asarray(labels)
+    if array.shape != (count,) or not np.isin(array, (0, 1)).all():
+        raise InputError(f"Expected {count} labels of 0 (normal) or 1 (anomaly), received shape "
+                         f"{array.shape}, values {np.unique(array)[:5].tolist()}: give one each.")
+    return array.astype(bool)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
+    write_atomically(path, buffer.getvalue())
+
+
+def _verdict(anomaly: bool, score: float, threshold: float | None) -> tuple[str, str]:
+    """Caption under a sample and its colour."""
+    if threshold is None:
+        return f"score {_short(score)}", GREY
+    alarm = bool(score > threshold)
+    word = {(False, False): "passed", (True, True): "alarm",
+            (False, True): "FALSE ALARM", (True, False): "MISSED"}[anomaly, alarm]
+    return f"score {_short(score)}\n{word}", GREY if alarm == anomaly else ANOMALY
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if 1000 <= abs(number) < 1e7 else f"{number:.4g}"
+
+
+def reconstruction_grid(inputs: ArrayLike, reconstructions: ArrayLike, error_maps: ArrayLike,
+                        labels: ArrayLike, scores: ArrayLike | None = None, *, path: str | Path,
+                        threshold: float | None = None, columns: int = 8,
+                        value_range: tuple[float, float] = (-1., 1.), dpi: int = 110) -> None:
+    """Writes a PNG of samples in columns: input, reconstruction, error map; normals above, anomalies below.
+
+    All error maps share one colour scale, from 0 to the 99.8th percentile of the pixels shown.
+
+    Args:
+        inputs: (n, height, width[, 1 or 3]), uint8 or float in ``value_range``; any size.
+        reconstructions: as ``inputs``, of the same or another size.
+        error_maps: (n, height, width[, channels]), >= 0; channels are averaged.
+        labels: (n,), 0 normal or 1 anomaly; one kind alone is drawn as one block.
+        scores: (n,), written under the samples; higher is more anomalous.
+        path: the PNG to write.
+        threshold: alarm when score > threshold; each score is then followed by passed, alarm, FALSE ALARM or
+            MISSED.
+        columns: samples of each kind to draw, the first ones in the given order.
+        value_range: (darkest, brightest) value of float images.
+        dpi: dots per inch; a sample is 1 to 1.5 inches wide.
+
+    Raises:
+        InputError: shapes, lengths or values that do not fit, ``columns`` under 1, missing folder.
+    """
+    pictures = [as_pictures(inputs, value_range, "inputs"),
+                as_pictures(reconstructions, value_range, "reconstructions"), _check_maps(error_maps)]
+    count = len(pictures[0])
+    anomaly = _check_labels(labels, count)
+    values = None if scores is None else check_scores(scores)
+    lengths = [len(part) for part in pictures] + ([] if values is None else [len(values)])
+    if set(lengths) != {count}:
+        raise InputError("Expected inputs, reconstructions, error_maps and scores of one length, received "
+                         f"{', '.join(map(str, lengths))}: give one of each per sample.")
+    if columns < 1:
+        raise InputError(f"Expected at least 1 column, received {columns}: take 8.")
+
+    blocks = [(kind, np.flatnonzero(anomaly == kind)[:columns]) for kind in (False, True)]
+    blocks = [(kind, rows) for kind, rows in blocks if rows.size]
+    shown = pictures[2][np.concatenate([rows for _, rows in blocks])]
+    top = float(np.quantile(shown, .998)) or float(shown.max()) or 1.0
+
+    # In inches: one cell per sample, room for words on the left and for the colour bar on the right.
+    across = max(rows.size for _, rows in blocks)
+    gap, left, right = .08, 1.45, 1.15
+    cell = float(np.clip((7.4 - left - right) / across - gap, 1., 1.5))
+    cell_height = cell * float(np.clip(pictures[0].shape[1] / pictures[0].shape[2], .4, 2.5))
+    width = max(7.4, left + right + across * (cell + gap))
+    caption = .12 if values is None else .26 if threshold is None else .42
+    header, title, between = .98, .42, .18
+    block_height = title + 3 * (cell_height + gap) + caption
+    height = header + len(blocks) * block_height + between * (len(blocks) - 1) + .1
+    figure = Figure(figsize=(width, height), dpi=dpi)
+
+    def text(x: float, y: float, words: str, **style) -> None:
+        figure.text(x / width, 1 - y / height, words, **style)
+
+    text(.15, .16, "What the detector sees", fontsize=14, weight="bold", va="top")
+    text(.15, .45, _explanation(values is not None, threshold), fontsize=9, va="top", color="#333333")
+    row_words = (("Input", "what was given"), ("Reconstruction", "redrawn by the model"),
+                 ("Error", "difference of the two"))
+    bar_left, y = left + across * (cell + gap) + .1, header
+    for block, (kind, rows) in enumerate(blocks):
+        colour = ANOMALY if kind else NORMAL
+        if block:
+            ends, level = (.15 / width, (bar_left - .18) / width), 1 - (y + .03) / height
+            figure.add_artist(Line2D(ends, (level, level), color="#bbbbbb", linewidth=.8))
+            y += between
+        words = "ANOMALIES: the samples to be found" if kind else "NORMAL samples: the good ones"
+        text(.15, y + .08, words, fontsize=11, weight="bold", color=colour, va="top")
+        y += title
+        for part, (name, meaning) in enumerate(row_words):
+            middle = y + cell_height / 2
+            text(left - .12, middle - .01, name, fontsize=10, weight="bold", ha="right", va="bottom")
+            text(left - .12, middle + .03, meaning, fontsize=7.5, ha="right", va="top", color=GREY)
+            for column, row in enumerate(rows):
+                x = left + column * (cell + gap)
+                axes = figure.add_axes((x / width, 1 - (y + cell_height) / height,
+                                        cell / width, cell_height / height))
+                style = {"cmap": ERROR_COLOURS, "vmin": 0, "vmax": top} if part == 2 else {}
+                drawn = axes.imshow(pictures[part][row], interpolation="nearest", aspect="auto", **style)
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set(color=colour, linewidth=1)
+                if part == 2 and values is not None:
+                    words, verdict_colour = _verdict(kind, values[row], threshold)
+                    axes.set_xlabel(words, fontsize=8, color=verdict_colour, labelpad=3)
+            y += cell_height + gap
+        y += caption
+    bar_top, bar_bottom = header + title, y - caption - gap
+    bar = figure.add_axes((bar_left / width, 1 - bar_bottom / height, .16 / width,
+                           (bar_bottom - bar_top) / height))
+    colour_bar = figure.colorbar(drawn, cax=bar, extend="max" if shown.max() > top else "neither")
+    colour_bar.set_label("error per pixel\n(0 = redrawn perfectly)", fontsize=8)
+    colour_bar.ax.tick_params(labelsize=7.5)
+    _save(figure, path)
+
+
+def _explanation(scored: bool, threshold: float | None) -> str:
+    words = "The model has learnt to redraw normal samples. Where it cannot redraw one, the error is bright."
+    if scored:
+        words += "\nThe score says how unusual the whole sample is: the higher, the more anomalous."
+    return words if not scored or threshold is None else f"{words} Alarm above {_short(threshold)}."
+
+
+def overlay(image: ArrayLike, error_map: ArrayLike, maximum: float | None = None, strength: float = .85,
+            value_range: tuple[float, float] = (-1., 1.)) -> np.ndarray:
+    """Lays an error map over its image, turned grey: from clear (no error) through red to yellow (largest).
+
+    Args:
+        image: (height, width), (height, width, 1) or (height, width, 3); uint8, or float in ``value_range``.
+        error_map: (height, width) or (height, width, channels), >= 0, of the same size.
+        maximum: error drawn at full strength; give the same one to compare images. None: the map's own.
+        strength: opacity of the largest error, above 0 and up to 1.
+        value_range: (darkest, brightest) value of a float image.
+
+    Returns:
+        uint8 (height, width, 3).
+
+    Raises:
+        InputError: shapes that do not fit, values out of range.
+    """
+    picture = as_pictures(np.asarray(image)[np.newaxis], value_range, "image")[0]
+    errors = _check_maps(np.asarray(error_map)[np.newaxis], "error_map")[0]
+    if errors.shape != picture.shape[:2]:
+        raise InputError(f"Expected image and error_map of one size, received {picture.shape[:2]} and "
+                         f"{errors.shape}: resize the map.")
+    check_share(strength, "strength", upper_included=True)
+    if maximum is not None and not maximum > 0:
+        raise InputError(f"Expected maximum above 0, received {maximum}: leave it out for the map's own.")
+    share = np.clip(errors / (maximum or errors.max() or 1.), 0, 1)[..., np.newaxis]
+    grey = picture @ np.float32([.299, .587, .114])
+    colour = colormaps["autumn"](share[..., 0])[..., :3]
+    mixed = (1 - strength * share) * grey[..., np.newaxis] + strength * share * colour
+    return np.rint(255 * mixed).astype(np.uint8)
+
+
+def score_histogram(labels: ArrayLike, scores: ArrayLike, threshold: float | None, path: str | Path,
+                    *, bins: int = 40, dpi: int = 110) -> None:
+    """Writes a PNG with the score histograms of normals and anomalies, the threshold and what it gets wrong.
+
+    Each histogram counts in per cent of its own kind, so that a few anomalies are seen beside many normals.
+    Scores far out (above the middle 95 % by more than three times its span) are counted in the last bar.
+
+    Args:
+        labels: (n,), 0 normal or 1 anomaly; one kind alone will do.
+        scores: (n,), higher is more anomalous.
+        threshold: alarm when score > threshold; None draws none.
+        path: the PNG to write.
+        bins: number of bars, 2 or more.
+        dpi: dots per inch of the 8 x 4.2 inch picture.
+
+    Raises:
+        InputError: labels or scores that do not fit, ``bins`` under 2, threshold not finite, missing folder.
+    """
+    values = check_scores(scores)
+    anomaly = _check_labels(labels, values.size)
+    if bins < 2:
+        raise InputError(f"Expected at least 2 bins, received {bins}: take 40.")
+    marks = values if threshold is None else np.append(values, check_scores([threshold], "threshold"))
+    low, high = float(marks.min()), float(marks.max())
+    start, end = np.quantile(values, (.025, .975))
+    far = max(end + 3 * (end - start), marks[-1] if threshold is not None else end)
+    cut = far if end > start and far < high else None
+    edges = np.linspace(low, cut or high, bins + 1) if high > low else np.array([low - .5, low + .5])
+
+    figure = Figure(figsize=(8, 4.2), dpi=dpi, layout="constrained")
+    axes = figure.add_subplot()
+    for kind, name, colour in ((False, "normal samples", NORMAL), (True, "anomalies", ANOMALY)):
+        part = values[anomaly == kind]
+        if part.size:
+            axes.hist(np.minimum(part, edges[-1]), edges, weights=np.full(part.size, 100 / part.size),
+                      color=colour, alpha=.55, edgecolor=colour, linewidth=.6, hatch="///" if kind else None,
+                      label=f"{name} ({part.size})")
+    if threshold is not None:
+        axes.axvline(threshold, color="black", linestyle="--", linewidth=1.4,
+                     label=f"threshold {_short(threshold)}")
+        axes.set_title(_decision_words(anomaly, values > threshold), fontsize=10, loc="left")
+    axes.set_xlabel("score (higher = more anomalous)"
+                    + ("" if cut is None else f"; scores above {cut:.3g} are counted in the last bar"))
+    axes.set_ylabel("% of its kind")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def _decision_words(anomaly: np.ndarray, alarm: np.ndarray) -> str:
+    words = []
+    for kind, wrong, name in ((False, alarm, "False alarms: {} of {} normal samples"),
+                              (True, ~alarm, "Missed: {} of {} anomalies")):
+        total, count = int(np.sum(anomaly == kind)), int(np.sum(wrong[anomaly == kind]))
+        if total:
+            words.append(f"{name.format(count, total)} ({100 * count / total:.1f} %)")
+    return "\n".join(words)
