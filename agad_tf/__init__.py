@@ -1,0 +1,30 @@
+"""Image and table anomaly detection for thousands of good samples and a handful of labelled defects.
+
+`AGAD` is an ordinary Keras model: `compile()`, `fit()`, `predict()`; `quota_batches` makes `tf.data` batches
+with a guaranteed number of anomalies in each. TensorFlow loads when one of them is first used.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "AGAD": "agad_tf.models",
+    "quota_batches": "agad_tf.data.quota",
+    "load_samples": "agad_tf.data.sources",
+    "one_class_split": "agad_tf.data.protocols",
+    "RoutedBatchNormalization": "agad_tf.layers",
+    "InputError": "agad_tf.errors",
+}
+
+__all__ = ["__version__", *sorted(_LAZY)]
+
+
+def __getattr__(name: str):
+    if name not in _LAZY:
+        raise AttributeError(f"module 'agad_tf' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

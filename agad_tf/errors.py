@@ -1,0 +1,8 @@
+"""The one exception for input that a user can mend."""
+
+
+class InputError(ValueError):
+    """Bad input, told in one line: what was expected, what was received, what to do.
+
+    The command line prints the message without a traceback and exits with status 2.
+    """

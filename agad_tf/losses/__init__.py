@@ -1,0 +1,1 @@
+"""Losses: one function per equation, over network outputs; they know no model."""

@@ -1,0 +1,355 @@
+"""AGAD: adversarial generative anomaly detection (Shi and Zhang, arXiv 2304.04211)."""
+
+import keras
+import tensorflow as tf
+
+from agad_tf.errors import InputError
+from agad_tf.layers import BN_STRATEGIES, ImagePreprocessing
+from agad_tf.losses import agad as losses
+from agad_tf.losses.reduction import group_means
+from agad_tf.models.detector import AnomalyDetector
+from agad_tf.models.updates import assign_all, fresh_values, optimizer_moments
+from agad_tf.networks import BACKBONES, PatchDiscriminator
+
+RECONSTRUCTION = 1  # the route of every fed-back reconstruction; routes 0 and 2 are the labels, doubled
+
+# What `literal=True` sets: the paper's algorithm without our stabilisers.
+LITERAL = {
+    "reciprocal_epsilon": 0.0,
+    "clip_norm": None,
+    "average_epochs": 0.0,
+    "reestimate_batch_norm": False,
+    "discriminator_sees_anomaly_reconstructions": False,
+}
+
+
+@keras.saving.register_keras_serializable("agad_tf")
+class AGAD(AnomalyDetector):
+    """A generator that learns to reconstruct normal images and to fail on everything else.
+
+    ```python
+    model = agad_tf.AGAD((32, 32, 1), backbone="encoder_decoder")
+    model.compile()
+    model.fit(images, labels, epochs=10)  # labels: 0 normal, 1 anomaly
+    scores = model.predict(new_images)  # higher is more anomalous
+    ```
+
+    Args:
+        input_shape: (height, width, channels) the networks work at; channels 1 or 3. uint8 images of any
+            size are resized to it.
+        backbone: generator, one of "encoder_decoder", "unet", "unet_plus_plus".
+        bn_strategy: which samples share batch-norm statistics: "shared", "adv_prop" (fed-back
+            reconstructions have a head of their own), "freeze" (anomalies are normalised by the normal
+            head's moving statistics), "adv_prop_freeze" (paper, section 6.2).
+        batch_norm: False leaves batch norm out of the generator.
+        score: "reconstruction" is the paper's A(x) = ||x − x̂||₂; "discriminator" the negated logit of D;
+            "fused" their sum, each standardised on training normals; "auto" is replaced at `fit` by
+            "fused" with labelled anomalies and "reconstruction" without.
+        seed: of the values a discriminator gets when it is re-initialised.
+
+    Attributes:
+        generator, discriminator: the networks that train.
+        scoring_generator, scoring_discriminator: their averages, which score.
+
+    Raises:
+        InputError: an image shape the backbone cannot take, an unknown name.
+    """
+
+    score_names = ("reconstruction", "discriminator")
+
+    def __init__(
+        self,
+        input_shape,
+        backbone: str = "unet_plus_plus",
+        bn_strategy: str = "shared",
+        batch_norm: bool = True,
+        score: str = "auto",
+        seed: int = 0,
+        **kwargs,
+    ):
+        super().__init__(input_shape, score, **kwargs)
+        for name, value, known in (
+            ("backbone", backbone, BACKBONES),
+            ("bn_strategy", bn_strategy, BN_STRATEGIES),
+        ):
+            if value not in known:
+                raise InputError(f"{name} expects one of {', '.join(known)}, received {value!r}")
+        self.backbone, self.bn_strategy, self.batch_norm, self.seed = backbone, bn_strategy, batch_norm, seed
+        heads = BN_STRATEGIES[bn_strategy]
+        policy = self.dtype_policy
+        self.preprocess = ImagePreprocessing(
+            self.sample_shape[:2], dtype="float64" if self.variable_dtype == "float64" else "float32"
+        )
+        for name in ("generator", "scoring_generator"):
+            network = BACKBONES[backbone](
+                self.sample_shape, heads if batch_norm else None, dtype=policy, name=name
+            )
+            setattr(self, name, network)
+        for name in ("discriminator", "scoring_discriminator"):
+            setattr(self, name, PatchDiscriminator(self.sample_shape, heads, dtype=policy, name=name))
+        self._pair("generator", "scoring_generator")
+        self._pair("discriminator", "scoring_discriminator")
+        self.built = True
+
+    # -- scoring ---------------------------------------------------------------------------------------------
+
+    def raw_score(self, name, x):
+        if name == "discriminator":
+            logit, _ = self.scoring_discriminator(x, training=False)
+            return -tf.cast(logit, tf.float32)
+        difference = tf.cast(x, tf.float32) - tf.cast(self.scoring_generator(x, training=False), tf.float32)
+        return tf.sqrt(tf.reduce_sum(tf.square(difference), axis=[1, 2, 3]))
+
+    def reconstruct(self, x):
+        """G(x), (batch, height, width, channels) in [−1, 1]."""
+        return self.scoring_generator(self.preprocess(tf.convert_to_tensor(x)), training=False)
+
+    def scoring_networks(self):
+        networks = {}
+        if "reconstruction" in self.parts_of_score:
+            networks["scoring_generator"] = self.scoring_generator
+        if "discriminator" in self.parts_of_score:
+            networks["scoring_discriminator"] = self.scoring_discriminator
+        return networks
+
+    def observe(self, batch):
+        for network in self.scoring_networks().values():
+            network(batch, route=0, training=True)
+
+    # -- training --------------------------------------------------------------------------------------------
+
+    def generator_variables(self):
+        """What L_g moves."""
+        return self.generator.trainable_variables
+
+    def discriminator_variables(self):
+        """What L_d moves."""
+        return self.discriminator.trainable_variables
+
+    def compile(
+        self,
+        learning_rate: float = 2e-4,
+        beta_1: float = 0.5,
+        generator_optimizer=None,
+        discriminator_optimizer=None,
+        adversarial_weight: float = 1.0,
+        contextual_weight: float = 50.0,
+        contextual_adversarial_weight: float = 15.0,
+        latent_weight: float = 5.0,
+        latent_distance: str = "mean_squared",
+        anomaly_contextual_pair: str = "reconstruction",
+        group_weighting: str = "equal",
+        update_order: str = "simultaneous",
+        discriminator_reset_threshold: float = 1e-5,
+        reciprocal_epsilon: float = 0.1,
+        clip_norm: float | None = 5.0,
+        discriminator_sees_anomaly_reconstructions: bool = False,
+        average_epochs: float = 2.0,
+        reestimate_batch_norm: bool = True,
+        literal: bool = False,
+        jit_compile: bool | str = "auto",
+        run_eagerly: bool = False,
+    ):
+        """The paper's losses, weights and optimizers, and the stabilisers that keep training from collapsing.
+
+        Args:
+            learning_rate: of both Adam optimizers.
+            beta_1: of both Adam optimizers (the paper does not say; the GAN literature's .5).
+            generator_optimizer, discriminator_optimizer: Keras optimizers instead of Adam.
+            adversarial_weight, contextual_weight, contextual_adversarial_weight, latent_weight: λ.
+            latent_distance: reading of equation (7), see `agad_tf.losses.agad.latent_loss`.
+            anomaly_contextual_pair: what anomalies fail to match: "reconstruction" is |x̂ − G(x̂)| of
+                equation (10) and Algorithm 1, "input" is |x − x̂| of equation (3).
+            group_weighting: "equal" counts L_n and L_a once each, "share" by their share of the batch.
+            update_order: "simultaneous" differentiates both losses at the old weights (Algorithm 1),
+                "discriminator_first" updates D before the generator's loss is taken.
+            discriminator_reset_threshold: δ; D is re-initialised when its loss falls under it.
+            reciprocal_epsilon: stabiliser: added to the means of equation (10) before their reciprocals.
+            clip_norm: stabiliser: largest global gradient norm of each optimizer; None for none.
+            discriminator_sees_anomaly_reconstructions: stabiliser: L_d also teaches D that x̂ of anomalies
+                is generated, which Algorithm 1 leaves out.
+            average_epochs: stabiliser: horizon of the moving average of weights that score, in epochs; 0
+                scores with the raw weights.
+            reestimate_batch_norm: stabiliser: batch-norm statistics of the scoring networks are re-estimated
+                on normal training images.
+            literal: the paper's algorithm and nothing else: sets the stabilisers to 0, None and False.
+            jit_compile: XLA; "auto" is on for a GPU and off on a CPU, where it is slower.
+            run_eagerly: as in Keras, for debugging.
+        """
+        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        if literal:
+            settings |= LITERAL
+        for name, known in (
+            ("latent_distance", losses.LATENT_DISTANCES),
+            ("anomaly_contextual_pair", ("reconstruction", "input")),
+            ("group_weighting", ("equal", "share")),
+            ("update_order", ("simultaneous", "discriminator_first")),
+        ):
+            if settings[name] not in known:
+                raise InputError(f"{name} expects one of {', '.join(known)}, received {settings[name]!r}")
+        self.loss_weights = losses.LossWeights(
+            adversarial_weight, contextual_weight, contextual_adversarial_weight, latent_weight
+        )
+        self.compile_adversaries(
+            keras.optimizers.get(generator_optimizer or keras.optimizers.Adam(learning_rate, beta_1)),
+            keras.optimizers.get(discriminator_optimizer or keras.optimizers.Adam(learning_rate, beta_1)),
+            settings,
+        )
+
+    def train_step(self, data):
+        """Algorithm 1 on one batch (x, y); both losses are differentiated at the old weights."""
+        x, y = self.unpack(data)
+        x = self.preprocess(x)
+
+        if self.settings["update_order"] == "simultaneous":
+            with tf.GradientTape(persistent=True) as tape:
+                passed = self._pass(x, y)
+                loss_g, logs_g = self._generator_loss(passed)
+                loss_d, logs_d = self._discriminator_loss(passed)
+                scaled_g = self.scale_loss(loss_g, self.optimizer)
+                scaled_d = self.scale_loss(loss_d, self.discriminator_optimizer)
+            norm_g = self.step(tape, scaled_g, self.generator_variables(), self.optimizer)
+            norm_d = self.step(tape, scaled_d, self.discriminator_variables(), self.discriminator_optimizer)
+            del tape
+        else:
+            with tf.GradientTape() as tape:
+                loss_d, logs_d = self._discriminator_loss(self._pass(x, y))
+                scaled_d = self.scale_loss(loss_d, self.discriminator_optimizer)
+            norm_d = self.step(tape, scaled_d, self.discriminator_variables(), self.discriminator_optimizer)
+            with tf.GradientTape() as tape:
+                loss_g, logs_g = self._generator_loss(self._pass(x, y))
+                scaled_g = self.scale_loss(loss_g, self.optimizer)
+            norm_g = self.step(tape, scaled_g, self.generator_variables(), self.optimizer)
+
+        reset = self._reset_discriminator(loss_d)
+        self.update_averages()
+        logs = {"loss_generator": loss_g, "loss_discriminator": loss_d, **logs_g, **logs_d}
+        logs |= {"gradient_norm_generator": norm_g, "gradient_norm_discriminator": norm_d}
+        return self.track(logs, totals={"discriminator_resets": reset})
+
+    log_names = (
+        "loss_generator",
+        "loss_discriminator",
+        "loss_normal",
+        "loss_anomaly",
+        *(f"normal_{name}" for name in ("adversarial", "contextual", "contextual_adversarial", "latent")),
+        *(f"anomaly_{name}" for name in ("adversarial", "contextual_adversarial", "latent")),
+        *(f"discriminator_{name}" for name in ("normal", "reconstruction", "anomaly")),
+        "gradient_norm_generator",
+        "gradient_norm_discriminator",
+    )
+    total_names = ("discriminator_resets",)
+
+    def _pass(self, x, y) -> dict[str, tf.Tensor]:
+        """Lines 3 and 4 of Algorithm 1: G on the batch and on its reconstructions, D on both."""
+        route = 2 * y  # 0 normal, 2 anomaly
+        reconstruction = self.generator(x, route=route, training=True)
+        second = self.generator(reconstruction, route=RECONSTRUCTION, training=True)
+        logit, features = self.discriminator(x, route=route, training=True)
+        logit_hat, features_hat = self.discriminator(reconstruction, route=RECONSTRUCTION, training=True)
+        return {
+            "x": x,  # x
+            "reconstruction": reconstruction,  # x̂
+            "second": second,  # x̂'
+            "logit": logit,  # y
+            "features": features,  # z
+            "logit_hat": logit_hat,  # ŷ
+            "features_hat": features_hat,  # ẑ
+            "normal": tf.cast(y == 0, logit.dtype),  # (B,) who is normal
+            "anomaly": tf.cast(y == 1, logit.dtype),  # (B,) who is an anomaly
+        }
+
+    def _generator_loss(self, passed):
+        """Lines 6 and 9: L_n over the normals plus L_a over the anomalies, equations (9) to (11)."""
+        settings, weights = self.settings, self.loss_weights
+        x, reconstruction = passed["x"], passed["reconstruction"]
+        contextual = losses.contextual_loss(x, reconstruction)
+        adcon = losses.contextual_adversarial_loss(reconstruction, passed["second"])
+        latent = losses.latent_loss(passed["features"], passed["features_hat"], settings["latent_distance"])
+        normal, normals = group_means(
+            {
+                "adversarial": losses.adversarial_loss(passed["logit_hat"], 1.0),
+                "contextual": contextual,
+                "contextual_adversarial": adcon,
+                "latent": latent,
+            },
+            passed["normal"],
+        )
+        anomaly, anomalies = group_means(
+            {
+                "adversarial": losses.adversarial_loss(passed["logit_hat"], 0.0),
+                "contextual_adversarial": adcon
+                if settings["anomaly_contextual_pair"] == "reconstruction"
+                else -contextual,
+                "latent": latent,
+            },
+            passed["anomaly"],
+        )
+        # Without anomalies the means are 0; 1 keeps their unused reciprocals, and the gradients, finite.
+        some = anomalies > 0
+        anomaly = {
+            "adversarial": tf.where(some, anomaly["adversarial"], 1.0),
+            "contextual_adversarial": tf.where(some, anomaly["contextual_adversarial"], -1.0),
+            "latent": tf.where(some, anomaly["latent"], 1.0),
+        }
+        loss_n = losses.normality_loss(**normal, weights=weights)
+        loss_a = losses.anomaly_loss(**anomaly, weights=weights, epsilon=settings["reciprocal_epsilon"])
+        loss = losses.total_loss(loss_n, loss_a, normals, anomalies, settings["group_weighting"])
+        logs = {"loss_normal": loss_n, "loss_anomaly": tf.where(some, loss_a, 0.0)}
+        logs |= {f"normal_{name}": value for name, value in normal.items()}
+        logs |= {f"anomaly_{name}": tf.where(some, value, 0.0) for name, value in anomaly.items()}
+        return loss, logs
+
+    def _discriminator_loss(self, passed):
+        """Lines 7 and 10: normals are real, their reconstructions and the anomalies are not."""
+        fake = losses.adversarial_loss(passed["logit_hat"], 0.0)
+        normal, normals = group_means(
+            {"reconstruction": fake, "normal": losses.adversarial_loss(passed["logit"], 1.0)},
+            passed["normal"],
+        )
+        anomaly, anomalies = group_means(
+            {"anomaly": losses.adversarial_loss(passed["logit"], 0.0), "reconstruction": fake},
+            passed["anomaly"],
+        )
+        loss_a = anomaly["anomaly"]
+        if self.settings["discriminator_sees_anomaly_reconstructions"]:
+            loss_a += anomaly["reconstruction"]
+        loss = losses.discriminator_loss(
+            normal["reconstruction"],
+            normal["normal"],
+            loss_a,
+            normals,
+            anomalies,
+            self.settings["group_weighting"],
+        )
+        return loss, {
+            "discriminator_normal": normal["normal"],
+            "discriminator_reconstruction": normal["reconstruction"],
+            "discriminator_anomaly": anomaly["anomaly"],
+        }
+
+    def _reset_discriminator(self, loss):
+        """Gives D new weights, batch-norm statistics and optimizer moments where its loss fell under δ."""
+        reset = loss < self.settings["discriminator_reset_threshold"]
+        variables = self.discriminator.variables
+        moments = optimizer_moments(self.discriminator_optimizer)
+        seed = tf.stack([tf.constant(self.seed, tf.int32), tf.cast(self.average_steps, tf.int32)])
+        fresh = fresh_values(variables, seed) + [tf.zeros_like(moment) for moment in moments]
+        targets = variables + moments
+        # A select, not a branch: variables cannot be assigned inside a branch on several replicas.
+        values = [
+            tf.where(reset, new, tf.cast(old, new.dtype)) for new, old in zip(fresh, targets, strict=True)
+        ]
+        assign_all(targets, values)
+        return tf.cast(reset, tf.float32)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "input_shape": self.sample_shape,
+            "backbone": self.backbone,
+            "bn_strategy": self.bn_strategy,
+            "batch_norm": self.batch_norm,
+            "score": self.score,
+            "seed": self.seed,
+        }

@@ -1,0 +1,91 @@
+"""What the detectors take as samples and labels, checked in one place."""
+
+import numpy as np
+
+from agad_tf.data.quota import anomalies_per_batch
+from agad_tf.errors import InputError
+
+
+def check_images(
+    x: np.ndarray, name: str, sample_shape: tuple[int, int, int], value_range: tuple[float, float]
+) -> np.ndarray:
+    """Returns images that a model of `sample_shape` takes.
+
+    Args:
+        x: uint8 (n, any height, any width, channels) or float (n, *sample_shape) in `value_range`; the last
+            axis may be left out for one channel.
+        name: of the argument, for the message.
+        sample_shape: (height, width, channels) of the model.
+        value_range: of float images.
+
+    Raises:
+        InputError: another shape, type or range, NaN.
+    """
+    height, width, channels = sample_shape
+    received = x.shape
+    if x.ndim == 3 and channels == 1:
+        x = x[..., None]
+    if x.ndim != 4 or x.shape[-1] != channels:
+        raise InputError(
+            f"{name} expects images (n, height, width, {channels}), received shape {received}: reshape them"
+        )
+    if x.dtype == np.uint8:
+        return x
+    if not np.issubdtype(x.dtype, np.floating):
+        raise InputError(f"{name} expects uint8 or float images, received {x.dtype}: convert them")
+    if x.shape[1:3] != (height, width):
+        raise InputError(
+            f"{name} expects float images of {height}x{width}, received {x.shape[1]}x{x.shape[2]}: "
+            "resize them or pass uint8, which the model resizes"
+        )
+    if not len(x):
+        return x
+    (low, high), smallest, largest = value_range, float(x.min()), float(x.max())
+    if not (np.isfinite(smallest) and np.isfinite(largest)):
+        raise InputError(f"{name} expects finite values, received NaN or infinity: clean the images")
+    if smallest < low - 1e-3 or largest > high + 1e-3:
+        raise InputError(
+            f"{name} expects float images in [{low:g}, {high:g}], received {smallest:g} to {largest:g}: "
+            "rescale them or pass uint8, which the model scales"
+        )
+    return x
+
+
+def check_labels(y, count: int) -> np.ndarray:
+    """Returns labels as int32 (count,), 0 normal and 1 anomaly; None means all normal.
+
+    Raises:
+        InputError: another length, other values.
+    """
+    if y is None:
+        return np.zeros(count, np.int32)
+    y = np.asarray(y).reshape(-1)
+    if len(y) != count:
+        raise InputError(f"y expects one label a sample, received {len(y)} for {count} samples: align them")
+    if not np.isin(y, (0, 1)).all():
+        raise InputError(
+            f"y expects 0 (normal) and 1 (anomaly), received {np.unique(y)[:5].tolist()}: map the labels"
+        )
+    return y.astype(np.int32)
+
+
+def fitting_batch_size(
+    normals: int, anomalies: int, batch_size: int, min_anomalies: int, replicas: int = 1
+) -> int:
+    """The batch size, made smaller where the data are too few: no normal comes twice in one batch."""
+    for smaller in range(batch_size, 0, -replicas):
+        # The share of anomalies can ask for more of them than the minimum does.
+        if smaller - anomalies_per_batch(normals, anomalies, smaller, min_anomalies) <= normals:
+            return smaller
+    return batch_size  # quota_batches says what is wrong with it
+
+
+def describe_quota(quota) -> str:
+    """One line about the batches of a training, for its log."""
+    text = f"{quota.n_normal} normal samples, batches of {quota.batch_size}"
+    if not quota.n_anomaly:
+        return text + ", no anomalies"
+    return text + (
+        f" with {quota.anomalies_per_batch} of {quota.n_anomaly} anomalies each "
+        f"(an anomaly is seen {quota.repeat_rate:.1f} times an epoch)"
+    )

@@ -1,0 +1,1 @@
+"""Runs: configuration, callbacks, the run directory, training from data to scores."""
