@@ -1,0 +1,1 @@
+"""Samples, splits and batches: from files to what `fit` takes."""

@@ -1,0 +1,197 @@
+"""NumPy archives (.npz): images and tables in the layouts that are around."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from agad_tf.data.images import decode_all, decode_image, image_array
+from agad_tf.data.samples import Samples, encode_labels, label_vector
+from agad_tf.data.tables import table_array
+from agad_tf.errors import InputError
+
+# part -> (data, labels) for the layouts of keras.datasets and of MedMNIST
+_LAYOUTS = (
+    {"train": ("x_train", "y_train"), "validation": ("x_val", "y_val"), "test": ("x_test", "y_test")},
+    {
+        "train": ("train_images", "train_labels"),
+        "validation": ("val_images", "val_labels"),
+        "test": ("test_images", "test_labels"),
+    },
+)
+_PACKED = ("train_bytes", "train_offsets", "y_train", "test_bytes", "test_offsets", "y_test")
+_TAKEN = (
+    "x_train, y_train, x_test, y_test; train_images, train_labels, test_images, test_labels; train_bytes, "
+    "train_offsets, y_train, test_bytes, test_offsets, y_test; X, y; x, y"
+)
+
+
+def load_npz(path: Path, image_size: tuple[int, int] | None = None, channels: int | None = None) -> Samples:
+    """Reads an .npz archive in one of these layouts, told apart by its keys.
+
+    - keras.datasets: `x_train`, `y_train`, `x_test`, `y_test`, and optionally `x_val`, `y_val`;
+    - MedMNIST: `train_images`, `train_labels`, `test_images`, `test_labels`, optionally `val_*`;
+    - packed JPEG: `train_bytes` (all files, one after the other), `train_offsets` (n + 1,), `y_train`, the
+      same for test; `y_coarse_train` and `y_coarse_test` with `coarse_names` are preferred where present
+      (CIFAR-100);
+    - `X` and `y`, or `x` and `y`, without a split.
+
+    Two-dimensional data are a table, others are images: integers 0..255 or floats in [0, 1], which become
+    uint8. `class_names` and `feature_names` are used where present. Nothing is unpickled.
+
+    Raises:
+        InputError: not such an archive, keys of no known layout, object arrays, labels that do not fit, NaN
+            or infinity, mixed kinds.
+    """
+    try:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InputError(
+                f"{path}: expected an .npz archive, received a single array; save with numpy.savez"
+            )
+        with archive:
+            return _from_archive(_Archive(path, archive), image_size, channels)
+    except (zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
+        raise InputError(
+            f"{path}: expected an .npz archive, received: {' '.join(str(error).split())}"
+        ) from error
+    except InputError:
+        raise
+    except ValueError as error:
+        # What NumPy says of a file that is neither a zip nor an .npy file: it takes it for a pickle.
+        raise InputError(f"{path}: expected an .npz archive, received another kind of file") from error
+
+
+class _Archive:
+    """An open archive whose missing or object arrays are told in one line."""
+
+    def __init__(self, path: Path, archive: np.lib.npyio.NpzFile):
+        self.path, self.keys, self._archive = path, tuple(archive.files), archive
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.keys
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        try:
+            return self._archive[key]
+        except ValueError as error:
+            raise InputError(
+                f"{self.path}: expected numbers or text in array '{key}', received one that cannot be read "
+                "without pickle (Python objects) or is damaged; save it with a plain dtype"
+            ) from error
+
+    def what(self, key: str) -> str:
+        return f"{self.path} array '{key}'"
+
+    def names(self, key: str) -> tuple[str, ...] | None:
+        return tuple(str(name) for name in self[key]) if key in self else None
+
+
+def _from_archive(archive: _Archive, image_size: tuple[int, int] | None, channels: int | None) -> Samples:
+    if all(key in archive for key in _PACKED):
+        return _packed(archive, image_size, channels)
+    for layout in _LAYOUTS:
+        pairs = {part: keys for part, keys in layout.items() if all(key in archive for key in keys)}
+        if "train" in pairs and "test" in pairs:
+            return _plain(archive, pairs, image_size, channels)
+    for keys in (("X", "y"), ("x", "y")):
+        if all(key in archive for key in keys):
+            return _plain(archive, {None: keys}, image_size, channels)
+    raise InputError(
+        f"{archive.path}: expected the arrays of one of these layouts ({_TAKEN}), received "
+        f"{', '.join(sorted(archive.keys)) or 'none'}; rename the arrays"
+    )
+
+
+def _plain(
+    archive: _Archive,
+    pairs: dict[str | None, tuple[str, str]],
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+) -> Samples:
+    feature_names = archive.names("feature_names")
+    arrays, labels, parts = [], [], []
+    for part, (data_key, label_key) in pairs.items():
+        x = archive[data_key]
+        if x.ndim == 2:
+            if feature_names is not None and len(feature_names) != x.shape[1]:
+                raise InputError(
+                    f"{archive.what('feature_names')}: expected {x.shape[1]} names for {x.shape[1]} columns, "
+                    f"received {len(feature_names)}"
+                )
+            x = table_array(x, archive.what(data_key), feature_names)
+        else:
+            x = image_array(x, archive.what(data_key), image_size, channels)
+        if arrays and x.shape[1:] != arrays[0].shape[1:]:
+            raise InputError(
+                f"{archive.what(data_key)}: expected rows of shape {arrays[0].shape[1:]} as in the training "
+                f"part, received {x.shape[1:]}; pass an image size or mend the file"
+            )
+        arrays.append(x)
+        labels.append(label_vector(archive[label_key], len(x), archive.what(label_key)))
+        parts.append(np.full(len(x), part or ""))
+    x = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    if not len(x):
+        raise InputError(f"{archive.path}: expected at least one row, received none")
+    table = x.ndim == 2
+    classes, class_names, normal = encode_labels(
+        _join_labels(archive, labels),
+        str(archive.path),
+        table=table,
+        class_names=archive.names("class_names"),
+    )
+    return Samples(
+        archive.path.stem,
+        x,
+        classes,
+        class_names,
+        part=None if None in pairs else np.concatenate(parts),
+        normal_classes=normal,
+        feature_names=feature_names if table else None,
+    )
+
+
+def _join_labels(archive: _Archive, labels: list[np.ndarray]) -> np.ndarray:
+    if len({label.dtype.kind for label in labels}) > 1:
+        raise InputError(
+            f"{archive.path}: expected labels of one kind in all parts, received numbers and text"
+        )
+    return np.concatenate(labels)
+
+
+def _packed(archive: _Archive, image_size: tuple[int, int] | None, channels: int | None) -> Samples:
+    coarse = "y_coarse_train" in archive and "y_coarse_test" in archive
+    files: list[tuple[bytes, str]] = []
+    labels, parts = [], []
+    for part in ("train", "test"):
+        offsets, packed = archive[f"{part}_offsets"], archive[f"{part}_bytes"].tobytes()
+        valid = offsets.ndim == 1 and len(offsets) > 1 and offsets.dtype.kind in "iu"
+        if not (
+            valid
+            and offsets[0] == 0
+            and offsets[-1] == len(packed)
+            and (np.diff(offsets.astype(np.int64)) > 0).all()
+        ):
+            raise InputError(
+                f"{archive.what(f'{part}_offsets')}: expected increasing offsets from 0 to {len(packed)}, "
+                f"the length of {part}_bytes, received others; pack the files again"
+            )
+        bounds = zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
+        files += [
+            (packed[start:stop], f"{archive.path} {part} image {i}") for i, (start, stop) in enumerate(bounds)
+        ]
+        key = f"y_coarse_{part}" if coarse else f"y_{part}"
+        count = len(offsets) - 1
+        labels.append(label_vector(archive[key], count, archive.what(key)))
+        parts.append(np.full(count, part))
+    x = decode_all(len(files), lambda i: decode_image(*files[i]), lambda i: files[i][1], image_size, channels)
+    names = archive.names("coarse_names" if coarse else "class_names")
+    classes, class_names, normal = encode_labels(
+        _join_labels(archive, labels), str(archive.path), table=False, class_names=names
+    )
+    return Samples(
+        archive.path.stem, x, classes, class_names, part=np.concatenate(parts), normal_classes=normal
+    )

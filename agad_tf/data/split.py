@@ -1,0 +1,141 @@
+"""The split: index arrays, written to one file and read back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agad_tf.errors import InputError
+
+_NONE = np.zeros(0, np.int64)
+_PARTS = (
+    "train_normal",
+    "train_anomaly",
+    "validation_normal",
+    "validation_anomaly",
+    "test_normal",
+    "test_anomaly",
+    "selection_normal",
+    "selection_anomaly",
+)
+_ARRAYS = (*_PARTS, "polluted")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Indices into `Samples`, sorted, int64, no row in two parts.
+
+    Attributes:
+        train_normal: unlabelled training rows, taken as normal; with pollution some are not.
+        train_anomaly: collected (labelled) anomalies.
+        validation_normal: held-out normals, for calibration and for the selection without labels.
+        validation_anomaly: held-out anomalies of the collected classes only.
+        test_normal, test_anomaly: the test part.
+        selection_normal, selection_anomaly: the share of the test part, with labels, on which the papers
+            select (`test_validation`); empty by default.
+        polluted: those of `train_normal` whose class is anomalous.
+        known_classes: classes of the collected anomalies.
+        dropped_duplicates: training or validation rows left out as copies of rows on another side.
+        settings: what the split was drawn with; JSON-able.
+
+    Raises:
+        InputError: when parts share a row.
+    """
+
+    train_normal: np.ndarray
+    train_anomaly: np.ndarray
+    validation_normal: np.ndarray
+    validation_anomaly: np.ndarray
+    test_normal: np.ndarray
+    test_anomaly: np.ndarray
+    selection_normal: np.ndarray = field(default_factory=_NONE.copy)
+    selection_anomaly: np.ndarray = field(default_factory=_NONE.copy)
+    polluted: np.ndarray = field(default_factory=_NONE.copy)
+    known_classes: tuple[int, ...] = ()
+    dropped_duplicates: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in _ARRAYS:
+            object.__setattr__(self, name, np.sort(np.asarray(getattr(self, name), np.int64)))
+        rows = np.concatenate([getattr(self, name) for name in _PARTS])
+        shared = len(rows) - len(np.unique(rows))
+        if shared:
+            raise InputError(
+                f"expected parts without a common row, received {shared} rows that are in two; draw it again"
+            )
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the index arrays: two splits of the same rows are the same if and only if it is."""
+        digest = hashlib.sha256()
+        for name in _ARRAYS:
+            rows = getattr(self, name)
+            digest.update(f"{name}:{len(rows)}:".encode() + rows.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def summary(self) -> dict[str, Any]:
+        """Counts of every part, the dropped and unused rows, and the contamination as drawn."""
+        counts = {name: len(getattr(self, name)) for name in _ARRAYS}
+        used = sum(counts[name] for name in _PARTS)
+        unused = self.settings["rows"] - used - self.dropped_duplicates if "rows" in self.settings else None
+        collected, trained = counts["train_anomaly"], counts["train_normal"] + counts["train_anomaly"]
+        return counts | {
+            "dropped_duplicates": self.dropped_duplicates,
+            "unused": unused,
+            "anomaly_share_of_training": collected / trained if trained else 0.0,
+            "known_classes": list(self.known_classes),
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Writes the split as an .npz archive without pickle; the file appears whole or not at all."""
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        about = {
+            "known_classes": list(self.known_classes),
+            "dropped_duplicates": self.dropped_duplicates,
+            "settings": self.settings,
+        }
+        try:
+            with partial.open("wb") as file:
+                arrays = {name: getattr(self, name) for name in _ARRAYS}
+                np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Split:
+        """Reads what `save` wrote.
+
+        Raises:
+            InputError: no such file, or not a split.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                about = json.loads(archive["about"].item())
+                arrays = {name: archive[name] for name in _ARRAYS}
+        except (
+            OSError,
+            EOFError,
+            KeyError,
+            AttributeError,
+            TypeError,
+            ValueError,
+            zipfile.BadZipFile,
+        ) as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else "another kind of file"
+            raise InputError(f"{path}: expected a split written by Split.save, received {reason}") from error
+        return cls(
+            **arrays,
+            known_classes=tuple(about["known_classes"]),
+            dropped_duplicates=about["dropped_duplicates"],
+            settings=about["settings"],
+        )
