@@ -85,16 +85,16 @@ class RoutedBatchNormalization(keras.layers.Layer):
             raise InputError(f"the last axis (channels) must be known; got input shape {tuple(input_shape)}")
         statistics = (self.head_count, channels)
         affine = (1 if self.share_affine else self.head_count, channels)
-        self.gamma = self.add_weight(name="gamma", shape=affine, initializer="ones") if self.scale else None
-        self.beta = self.add_weight(name="beta", shape=affine, initializer="zeros") if self.center else None
         # Every replica computes the same global statistics: one copy is as good as their mean.
         replicated = {"trainable": False, "aggregation": "only_first_replica"}
-        self.moving_mean = self.add_weight(
-            name="moving_mean", shape=statistics, initializer="zeros", **replicated
-        )
-        self.moving_variance = self.add_weight(
-            name="moving_variance", shape=statistics, initializer="ones", **replicated
-        )
+
+        def weight(name, shape, initializer, **how):
+            return self.add_weight(name=name, shape=shape, initializer=initializer, autocast=False, **how)
+
+        self.gamma = weight("gamma", affine, "ones") if self.scale else None
+        self.beta = weight("beta", affine, "zeros") if self.center else None
+        self.moving_mean = weight("moving_mean", statistics, "zeros", **replicated)
+        self.moving_variance = weight("moving_variance", statistics, "ones", **replicated)
 
     def call(self, x, route=None, training=False):
         """Normalises `x`.
@@ -114,6 +114,11 @@ class RoutedBatchNormalization(keras.layers.Layer):
         elif self.route_heads == (0,) * len(self.route_heads):
             output = self._by_batch(x, 0)
         elif route is None or isinstance(route, int):
+            if route is not None and not 0 <= route < len(self.route_heads):
+                raise InputError(
+                    f"route expects 0 to {len(self.route_heads) - 1}, received {route}: "
+                    "give the layer a head for it in route_heads"
+                )
             head = self.route_heads[route or 0]
             if head == FROZEN:
                 output = self._by_head(x, 0, self.moving_mean[0], self.moving_variance[0])
@@ -170,6 +175,7 @@ class RoutedBatchNormalization(keras.layers.Layer):
     def _by_route(self, x, route):
         """Each sample through the head of its route, with moments by one-hot matrix products."""
         spatial = list(range(1, len(x.shape) - 1))
+        route = tf.broadcast_to(route, tf.shape(x)[:1])  # one number stands for the whole batch
         heads = tf.gather(tf.constant(self.route_heads), route)
         member = tf.one_hot(
             heads, self.head_count, dtype=x.dtype
