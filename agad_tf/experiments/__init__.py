@@ -1,0 +1,1 @@
+"""Experiments: what the results in `docs/results` were made with."""
