@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from agad_tf.errors import InputError
+
 LATENT_DISTANCES = ("mean_squared", "sum_squared", "root_mean_squared", "norm")
 
 
@@ -66,7 +68,7 @@ def latent_loss(features: tf.Tensor, reconstructed: tf.Tensor, distance: str = "
         return _safe_sqrt(tf.reduce_mean(squares, axes))
     if distance == "norm":
         return _safe_sqrt(tf.reduce_sum(squares, axes))
-    raise ValueError(f"latent distance must be one of {', '.join(LATENT_DISTANCES)}; received {distance!r}")
+    raise InputError(f"latent distance must be one of {', '.join(LATENT_DISTANCES)}; received {distance!r}")
 
 
 def contextual_adversarial_loss(reconstruction: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
@@ -143,7 +145,7 @@ def total_loss(normal, anomaly, normal_count, anomaly_count, weighting: str = "e
         total = tf.maximum(normal_count + anomaly_count, 1.0)
         return normal * normal_count / total + anomaly * anomaly_count / total
     if weighting != "equal":
-        raise ValueError(f"group weighting must be 'equal' or 'share'; received {weighting!r}")
+        raise InputError(f"group weighting must be 'equal' or 'share'; received {weighting!r}")
     return _if_any(normal, normal_count) + _if_any(anomaly, anomaly_count)
 
 
