@@ -1,8 +1,6 @@
 """The command line, `agad-tf`. TensorFlow loads inside the commands, so that `--help` answers at once."""
 
-import contextlib
 import functools
-import json
 import os
 import sys
 from datetime import datetime
@@ -11,23 +9,10 @@ from pathlib import Path
 import click
 
 from agad_tf import __version__
-from agad_tf.errors import InputError
+from agad_tf.commands import evaluation
+from agad_tf.commands.common import OneLineErrors, as_json, metrics_text, quiet_stdout, show, write_whole
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-
-
-class OneLineErrors(click.Group):
-    """Prints bad input as one line and exits with status 2."""
-
-    def invoke(self, ctx):
-        try:
-            return super().invoke(ctx)
-        except InputError as error:
-            click.echo(f"agad-tf: {error}", err=True)
-            ctx.exit(2)
-        except BrokenPipeError:  # the reader of our output has gone, `| head` for instance
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives until the process ends
-            ctx.exit(0)
 
 
 @click.group(cls=OneLineErrors, context_settings=CONTEXT)
@@ -42,12 +27,6 @@ def main():
     """
     # TensorFlow's notices about missing GPUs and CPU features are no news to a user of this command.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-
-def as_json(function):
-    """The --json option: a result for machines on standard output, everything else on standard error."""
-    option = click.option("--json", "json_output", is_flag=True, help="Print the result as JSON.")
-    return option(function)
 
 
 def training_options(function):
@@ -145,27 +124,6 @@ def settings(detector):
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--data", help="Other data of the same kind with both labels; the run's own test part if left out."
-)
-@click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal in --data.")
-@as_json
-def evaluate(run, data, normal_classes, json_output):
-    """Score the test part of a RUN, or other labelled data, and print the metrics.
-
-    Example: agad-tf evaluate runs/first --json
-    """
-    with quiet_stdout():
-        from agad_tf.training import run as runs
-
-        finished = runs.load_run(run)
-        samples, split = runs.evaluation_data(finished, data, list(normal_classes))
-        _, result = runs.evaluate_split(finished.model, samples, split, finished.calibration)
-    show(result | {"run": str(run)}, json_output, metrics_text)
-
-
-@main.command()
-@click.argument("run", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="CSV file instead of standard output.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Images a batch.")
@@ -232,6 +190,9 @@ def export(run, name, folder, json_output):
     show({"export": str(path)}, json_output, lambda result: result["export"])
 
 
+main.add_command(evaluation.evaluate)
+
+
 # -- helpers ------------------------------------------------------------------------------------------
 
 
@@ -247,52 +208,6 @@ def given(options: dict, extra=()) -> list[tuple[str, object]]:
 def timestamped(name: str) -> Path:
     """A fresh run directory for those who did not name one."""
     return Path("runs", f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
-
-
-@contextlib.contextmanager
-def quiet_stdout():
-    """Keeps standard output for the result: what libraries print goes to standard error."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
-def show(result: dict, json_output: bool, text) -> None:
-    """Prints a result for machines or for people."""
-    click.echo(json.dumps(result) if json_output else text(result))
-
-
-def write_whole(path: Path, write) -> int:
-    """Writes a text file that appears whole or not at all; returns what `write` returns."""
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: expected an existing folder for the output, found none: make it first")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", newline="") as stream:
-            result = write(stream)
-        os.replace(partial, path)
-        return result
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def metrics_text(result: dict) -> str:
-    """The metrics for people, a line each."""
-    low, high = result["auroc_interval"]
-    lines = [
-        f"AUROC {result['auroc']:.4f} (95 % interval {low:.4f} to {high:.4f})",
-        f"average precision {result['average_precision']:.4f}, best F1 {result['best_f1']:.4f}",
-        f"{result['n_normal']} normal and {result['n_anomaly']} anomalous test samples, "
-        f"score {result['score']}, batch norm in {result['bn_mode']} mode",
-    ]
-    if "threshold" in result:
-        lines.append(
-            f"threshold {result['threshold']:.4g}: {result['false_alarm_rate']:.1%} false alarms, "
-            f"{result['recall']:.1%} of the anomalies found"
-        )
-    if "seconds_training" in result:
-        lines.append(f"trained in {result['seconds_training']:.0f} s")
-    lines.append(f"run {result['run']}")
-    return "\n".join(lines)
 
 
 def demo_text(result: dict) -> str:

@@ -1,0 +1,77 @@
+"""What the commands share: errors in one line, results for people or machines, files that appear whole."""
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from agad_tf.errors import InputError
+
+
+class OneLineErrors(click.Group):
+    """Prints bad input as one line and exits with status 2."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            click.echo(f"agad-tf: {error}", err=True)
+            ctx.exit(2)
+        except BrokenPipeError:  # the reader of our output has gone, `| head` for instance
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives until the process ends
+            ctx.exit(0)
+
+
+def as_json(function):
+    """The --json option: a result for machines on standard output, everything else on standard error."""
+    option = click.option("--json", "json_output", is_flag=True, help="Print the result as JSON.")
+    return option(function)
+
+
+@contextlib.contextmanager
+def quiet_stdout():
+    """Keeps standard output for the result: what libraries print goes to standard error."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def show(result: dict, json_output: bool, text) -> None:
+    """Prints a result for machines or for people."""
+    click.echo(json.dumps(result) if json_output else text(result))
+
+
+def write_whole(path: Path, write) -> int:
+    """Writes a text file that appears whole or not at all; returns what `write` returns."""
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: expected an existing folder for the output, found none: make it first")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", newline="") as stream:
+            result = write(stream)
+        os.replace(partial, path)
+        return result
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def metrics_text(result: dict) -> str:
+    """The metrics for people, a line each."""
+    low, high = result["auroc_interval"]
+    lines = [
+        f"AUROC {result['auroc']:.4f} (95 % interval {low:.4f} to {high:.4f})",
+        f"average precision {result['average_precision']:.4f}, best F1 {result['best_f1']:.4f}",
+        f"{result['n_normal']} normal and {result['n_anomaly']} anomalous test samples, "
+        f"score {result['score']}, batch norm in {result['bn_mode']} mode",
+    ]
+    if "threshold" in result:
+        lines.append(
+            f"threshold {result['threshold']:.4g}: {result['false_alarm_rate']:.1%} false alarms, "
+            f"{result['recall']:.1%} of the anomalies found"
+        )
+    if "seconds_training" in result:
+        lines.append(f"trained in {result['seconds_training']:.0f} s")
+    lines.append(f"run {result['run']}")
+    return "\n".join(lines)
