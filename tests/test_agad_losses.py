@@ -21,7 +21,8 @@ from agad_tf.losses.agad import (
     reciprocal,
     total_loss,
 )
-from agad_tf.losses.reduction import group_means, replica_count
+from agad_tf.losses.reduction import group_means
+from agad_tf.replicas import replica_count
 
 WEIGHTS = LossWeights()
 

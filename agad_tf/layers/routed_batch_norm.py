@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from agad_tf.errors import InputError
+from agad_tf.replicas import replica_count, sum_over_replicas
 
 FROZEN = -1
 """In `route_heads`: normalise with the moving statistics of head 0 and leave them as they are."""
@@ -131,12 +132,11 @@ class RoutedBatchNormalization(keras.layers.Layer):
     def _by_batch(self, x, head: int):
         """The whole batch through one head: ordinary batch normalisation."""
         axes = list(range(len(x.shape) - 1))
-        context = tf.distribute.get_replica_context()
-        if context is not None and context.num_replicas_in_sync > 1:
+        if replica_count() > 1:
             count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
-            total, count = context.all_reduce("sum", [tf.reduce_sum(x, axes), count])
+            total, count = sum_over_replicas([tf.reduce_sum(x, axes), count])
             mean = total / count
-            squares = context.all_reduce("sum", tf.reduce_sum(tf.math.squared_difference(x, mean), axes))
+            squares = sum_over_replicas(tf.reduce_sum(tf.math.squared_difference(x, mean), axes))
             variance = squares / count
             output = self._by_head(x, head, mean, variance)
         elif len(x.shape) == 4 and x.dtype == tf.float32:
@@ -184,7 +184,7 @@ class RoutedBatchNormalization(keras.layers.Layer):
         pixels = tf.cast(tf.reduce_prod(tf.shape(x)[1:-1]), x.dtype)
 
         def per_head_sum(per_sample):  # (B, C) to (heads, C), over all replicas
-            return _all_replicas(tf.matmul(member, per_sample, transpose_a=True))
+            return sum_over_replicas(tf.matmul(member, per_sample, transpose_a=True))
 
         def per_sample(of_heads):  # (heads, C) to (B, C)
             return tf.matmul(member, of_heads)
@@ -192,7 +192,7 @@ class RoutedBatchNormalization(keras.layers.Layer):
         def spread(values):  # (B, C) to (B, 1, ..., C)
             return tf.reshape(values, [-1] + [1] * len(spatial) + [x.shape[-1]])
 
-        count = _all_replicas(tf.reduce_sum(member, axis=0))[:, None] * pixels  # (heads, 1)
+        count = sum_over_replicas(tf.reduce_sum(member, axis=0))[:, None] * pixels  # (heads, 1)
         divisor = tf.maximum(count, 1)
         mean = per_head_sum(tf.reduce_sum(x, spatial)) / divisor
         # Two passes: the difference of large means would lose the variance in float32.
@@ -236,11 +236,3 @@ class RoutedBatchNormalization(keras.layers.Layer):
             "center": self.center,
             "scale": self.scale,
         }
-
-
-def _all_replicas(value):
-    """Sum over the replicas of the current `tf.distribute` strategy, differentiable."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return value
-    return context.all_reduce("sum", value)

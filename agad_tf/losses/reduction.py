@@ -2,18 +2,7 @@
 
 import tensorflow as tf
 
-
-def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
-    """Sum of `value` over the replicas of the current `tf.distribute` strategy; differentiable."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return value
-    return context.all_reduce("sum", value)
-
-
-def replica_count() -> int:
-    """Number of replicas that train in step; 1 without a strategy."""
-    return tf.distribute.get_strategy().num_replicas_in_sync
+from agad_tf.replicas import sum_over_replicas
 
 
 def group_means(values: dict[str, tf.Tensor], member: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:

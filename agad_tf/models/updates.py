@@ -1,11 +1,11 @@
-"""What train_steps do to variables: clipped steps, averages, re-initialisation; under any number of replicas."""
+"""Steps with clipped gradients, averages of weights, re-initialisation; on any number of replicas."""
 
 import math
 
 import keras
 import tensorflow as tf
 
-from agad_tf.losses.reduction import sum_over_replicas
+from agad_tf.replicas import sum_over_replicas
 
 
 def assign_all(variables, values) -> None:
@@ -71,7 +71,9 @@ def fresh_values(variables, seed: tf.Tensor) -> list[tf.Tensor]:
         if variable.name == "kernel":
             receptive = math.prod(shape[:-2])
             limit = math.sqrt(6.0 / (receptive * (shape[-2] + shape[-1])))
-            draw = tf.random.stateless_uniform(shape, seed + [0, index], -limit, limit, dtype=dtype)
+            draw = tf.random.stateless_uniform(
+                shape, seed + tf.constant([0, index]), -limit, limit, dtype=dtype
+            )
             values.append(draw)
         elif variable.name in ("gamma", "moving_variance"):
             values.append(tf.ones(shape, dtype))
@@ -81,7 +83,7 @@ def fresh_values(variables, seed: tf.Tensor) -> list[tf.Tensor]:
 
 
 def optimizer_moments(optimizer) -> list:
-    """The variables that hold an optimizer's memory of past gradients, without iteration and learning rate."""
+    """The variables with an optimizer's memory of past gradients, without iteration and learning rate."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     keep = {id(inner.iterations), id(getattr(inner, "_learning_rate", None))}
     return [variable for variable in inner.variables if id(variable) not in keep]

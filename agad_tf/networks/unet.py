@@ -15,7 +15,7 @@ class UNet(RoutedNetwork):
 
     Args:
         input_shape: (height, width, channels); sides multiples of 16, channels 1 or 3.
-        route_heads: routes of the batch norms; None leaves batch norm out (and gives the convolutions a bias).
+        route_heads: routes of the batch norms; None leaves batch norm out and gives the convolutions a bias.
 
     Raises:
         InputError: another image shape.
@@ -51,7 +51,7 @@ class UNet(RoutedNetwork):
 
 
 def image_head(channels: int, policy) -> keras.Sequential:
-    """1×1 convolution and tanh; tanh in full precision, its rounding near ±1 would be reconstruction error."""
+    """1×1 convolution and tanh, in full precision: rounding near ±1 would be reconstruction error."""
     full = "float64" if policy.variable_dtype == "float64" else "float32"
     return keras.Sequential(
         [layers.Conv2D(channels, 1, dtype=policy), layers.Activation("tanh", dtype=full)], name="image"

@@ -15,7 +15,7 @@ class UNetPlusPlus(RoutedNetwork):
 
     Args:
         input_shape: (height, width, channels); sides multiples of 16, channels 1 or 3.
-        route_heads: routes of the batch norms; None leaves batch norm out (and gives the convolutions a bias).
+        route_heads: routes of the batch norms; None leaves batch norm out and gives the convolutions a bias.
 
     Raises:
         InputError: another image shape.

@@ -1,0 +1,221 @@
+"""What scores: networks with averaged weights and re-estimated batch norm, and the checks around them."""
+
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from agad_tf.errors import InputError
+from agad_tf.evaluation import metrics
+from agad_tf.models.inputs import check_images, check_labels
+
+SCORING_SAMPLES = 1024
+"""Normal training samples that re-estimate batch norm and standardise a fused score: 4 batches of 256."""
+
+
+class AnomalyScorer(keras.Model):
+    """The scoring half of a detector: `call` is the score, from networks readied by `prepare_scoring`.
+
+    A subclass makes its networks in `__init__`, pairs each raw network with the averaged one that scores
+    (`_pair`), names its scores in `score_names` and computes them in `raw_score`.
+    """
+
+    score_names: tuple[str, ...] = ()
+
+    def __init__(self, input_shape, score: str, **kwargs):
+        super().__init__(**kwargs)
+        # Images pass in full precision whatever the policy: rounded ones would be reconstruction error.
+        self.autocast = False
+        try:
+            self.sample_shape = tuple(int(side) for side in input_shape)
+        except (TypeError, ValueError):
+            raise InputError(
+                f"input_shape expects whole numbers, for instance (32, 32, 1), received {input_shape!r}"
+            ) from None
+        allowed = ("auto", "fused", *self.score_names)
+        if score not in allowed:
+            raise InputError(f"score expects one of {', '.join(allowed)}, received {score!r}")
+        self.score = score
+        self._pairs: list[tuple[str, str]] = []  # names of (raw network, scoring network)
+        self._fitting = False
+        self._scoring_sample = None
+        self._warned = False
+        self.scoring_prepared = self._state("scoring_prepared", ())
+        self.average_decay = self._state("average_decay", ())
+        self.average_steps = self._state("average_steps", ())
+        # Standardise each score on training normals for the fused one.
+        self.score_means = self._state("score_means", (len(self.score_names),))
+        self.score_deviations = self._state("score_deviations", (len(self.score_names),), "ones")
+
+    def _state(self, name, shape, initializer="zeros"):
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=initializer,
+            trainable=False,
+            aggregation="only_first_replica",
+            autocast=False,
+            dtype="float32",
+        )
+
+    def _pair(self, raw: str, scoring: str) -> None:
+        """Registers attribute names of a raw network and of its scoring twin, and makes them equal."""
+        self._pairs.append((raw, scoring))
+        getattr(self, scoring).trainable = False
+        getattr(self, scoring).set_weights(getattr(self, raw).get_weights())
+
+    def raw_score(self, name: str, x: tf.Tensor) -> tf.Tensor:
+        """Score `name` of samples in the model's range, (batch,), higher is more anomalous."""
+        raise NotImplementedError(f"{type(self).__name__} must define raw_score(name, x)")
+
+    def reconstruct(self, x) -> tf.Tensor:
+        """Reconstruction of samples, in the model's range and shape."""
+        raise NotImplementedError(f"{type(self).__name__} must define reconstruct(x)")
+
+    def scoring_networks(self) -> dict[str, keras.Model]:
+        """The networks that the chosen score reads, by attribute name: what an export holds."""
+        raise NotImplementedError(f"{type(self).__name__} must define scoring_networks()")
+
+    @property
+    def parts_of_score(self) -> tuple[str, ...]:
+        """The scores that `self.score` is made of; "auto" is the first until `fit` has decided."""
+        if self.score == "fused":
+            return self.score_names
+        return (self.score_names[0] if self.score == "auto" else self.score,)
+
+    def call(self, x, training=False):
+        """Anomaly score of each sample, (batch,) float32, higher is more anomalous.
+
+        Independent of the other samples of the batch, and always in inference mode: `training` is ignored.
+        """
+        x = self.preprocess(x)
+        parts = self.parts_of_score
+        if len(parts) == 1:
+            return self.raw_score(parts[0], x)
+        total = 0.0
+        for index, name in enumerate(parts):
+            total += (self.raw_score(name, x) - self.score_means[index]) / self.score_deviations[index]
+        return total
+
+    def explain(self, x) -> tuple[tf.Tensor, tf.Tensor]:
+        """Reconstruction and error map |x − reconstruction| averaged over channels.
+
+        Args:
+            x: uint8 images of any size or float images in the model's range.
+
+        Returns:
+            (batch, height, width, channels) in the model's range and (batch, height, width), ≥ 0.
+        """
+        x = self.preprocess(tf.convert_to_tensor(x))
+        reconstruction = self.reconstruct(x)
+        return reconstruction, tf.reduce_mean(tf.abs(x - reconstruction), axis=-1)
+
+    def prepare_scoring(self, normals=None, batch_size: int = 256) -> None:
+        """Readies the scoring networks: batch-norm statistics re-estimated, fused score standardised.
+
+        `fit` does it at its end and before each validation; by hand it is needed after `train_on_batch` or a
+        training loop of one's own.
+
+        Args:
+            normals: normal training samples as `fit` takes them; the first 1024 are used. None takes the
+                sample kept by the last `fit`.
+            batch_size: images a batch of the re-estimation, the batch size of training at best.
+        """
+        normals = self._scoring_sample if normals is None else normals
+        if normals is None:
+            raise InputError(
+                "prepare_scoring expects normal training samples, received none (no fit kept any): pass some"
+            )
+        normals = self.check_samples(np.asarray(normals), "normals")[:SCORING_SAMPLES]
+        if not len(normals):
+            raise InputError("normals expects at least one sample, received none: pass some")
+        batches = [normals[i : i + batch_size] for i in range(0, len(normals), batch_size)]
+        if len(batches) > 1 and len(batches[-1]) < batch_size:
+            batches.pop()  # a small last batch would weigh as much as a whole one
+        batches = [self.preprocess(tf.convert_to_tensor(batch)) for batch in batches]
+        if not self.compiled or self.settings["reestimate_batch_norm"]:
+            self._reestimate(batches)
+        for index, name in enumerate(self.score_names):
+            if self.score == "fused":
+                scores = np.concatenate([self.raw_score(name, batch).numpy() for batch in batches])
+                mean, deviation = float(scores.mean()), float(scores.std())
+            else:
+                mean, deviation = 0.0, 1.0
+            self.score_means.assign(tf.tensor_scatter_nd_update(self.score_means.value, [[index]], [mean]))
+            self.score_deviations.assign(
+                tf.tensor_scatter_nd_update(self.score_deviations.value, [[index]], [max(deviation, 1e-12)])
+            )
+        self.scoring_prepared.assign(1.0)
+
+    def _reestimate(self, batches) -> None:
+        """Sets every batch norm of the scoring networks to its mean batch moments over `batches`."""
+        norms = [norm for network in self.scoring_networks().values() for norm in network.batch_norms()]
+        momenta = [norm.momentum for norm in norms]
+        trainable = [norm.trainable for norm in norms]
+        try:
+            for norm in norms:
+                norm.trainable = True  # a frozen batch norm would not look at the batch
+            for index, batch in enumerate(batches):
+                for norm in norms:
+                    norm.momentum = index / (index + 1)  # running mean of the batches so far
+                self.observe(batch)
+        finally:
+            for norm, momentum, state in zip(norms, momenta, trainable, strict=True):
+                norm.momentum, norm.trainable = momentum, state
+
+    def observe(self, batch) -> None:
+        """One pass of a batch of normals through the scoring networks in training mode."""
+        raise NotImplementedError(f"{type(self).__name__} must define observe(batch)")
+
+    def predict(self, x, batch_size=256, **kwargs):
+        """Anomaly scores of samples, (n,) float32; see `call`."""
+        if self.compiled and not self._warned and not self.scoring_prepared.numpy():
+            self._warned = True
+            warnings.warn(
+                "the scoring networks were not prepared since the last training step: scores use batch-norm "
+                "statistics of training; call prepare_scoring(normal training samples)",
+                stacklevel=2,
+            )
+        if isinstance(x, np.ndarray):
+            x = self.check_samples(x, "x")
+            if not len(x):
+                raise InputError("predict expects at least one sample, received none: check the selection")
+        return super().predict(x, batch_size=batch_size, **kwargs)
+
+    def evaluate(self, x=None, y=None, batch_size=256, verbose="auto", return_dict=True, **kwargs):
+        """Exact AUROC and average precision over all scores at once, in inference mode.
+
+        Args:
+            x: samples as an array.
+            y: (n,) 0 normal, 1 anomaly.
+            batch_size: samples a prediction batch.
+            verbose: as in `keras.Model.predict`.
+            return_dict: False gives the list of values.
+
+        Returns:
+            `score_normal` (mean score of the normals) and, where both kinds are present, `auroc` and
+            `average_precision`.
+        """
+        callbacks = kwargs.get("callbacks")
+        if self._fitting:
+            self.prepare_scoring()
+        x, y = self._check_labelled(x, y)
+        if callbacks is not None and hasattr(callbacks, "on_test_begin"):
+            callbacks.on_test_begin()
+        scores = self.predict(x, batch_size=batch_size or 256, verbose=0 if self._fitting else verbose)
+        results = {"score_normal": float(scores[y == 0].mean())} if (y == 0).any() else {}
+        if 0 < y.sum() < len(y):
+            results["auroc"] = metrics.auroc(y, scores)
+            results["average_precision"] = metrics.average_precision(y, scores)
+        if callbacks is not None and hasattr(callbacks, "on_test_end"):
+            callbacks.on_test_end(results)
+        return results if return_dict else list(results.values())
+
+    def check_samples(self, x: np.ndarray, name: str) -> np.ndarray:
+        """Returns samples that the model takes, or says in one line why not."""
+        return check_images(x, name, self.sample_shape, self.preprocess.value_range)
+
+    def _check_labelled(self, x, y=None):
+        x = self.check_samples(np.asarray(x), "x")
+        return x, check_labels(y, len(x))
