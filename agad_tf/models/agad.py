@@ -20,6 +20,7 @@ LITERAL = {
     "average_epochs": 0.0,
     "reestimate_batch_norm": False,
     "discriminator_sees_anomaly_reconstructions": False,
+    "guard": False,
 }
 
 
@@ -146,6 +147,7 @@ class AGAD(AnomalyDetector):
         discriminator_sees_anomaly_reconstructions: bool = False,
         average_epochs: float = 2.0,
         reestimate_batch_norm: bool = True,
+        guard: bool = True,
         literal: bool = False,
         jit_compile: bool | str = "auto",
         run_eagerly: bool = False,
@@ -172,6 +174,8 @@ class AGAD(AnomalyDetector):
                 scores with the raw weights.
             reestimate_batch_norm: stabiliser: batch-norm statistics of the scoring networks are re-estimated
                 on normal training images.
+            guard: stabiliser: after a diverging epoch, back to the last good weights once, then stop; see
+                `agad_tf.models.guard.DivergenceGuard`.
             literal: the paper's algorithm and nothing else: sets the stabilisers to 0, None and False.
             jit_compile: XLA; "auto" is on for a GPU and off on a CPU, where it is slower.
             run_eagerly: as in Keras, for debugging.

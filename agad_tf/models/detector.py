@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from agad_tf.data.quota import quota_batches
 from agad_tf.errors import InputError
+from agad_tf.models.guard import DivergenceGuard
 from agad_tf.models.inputs import describe_quota, fitting_batch_size
 from agad_tf.models.scorer import SCORING_SAMPLES, AnomalyScorer
 from agad_tf.models.updates import apply_clipped, assign_all, averaged
@@ -203,7 +204,7 @@ class AnomalyDetector(AnomalyScorer):
                 train_data,
                 epochs=epochs,
                 verbose=verbose,
-                callbacks=callbacks,
+                callbacks=self._guarded(callbacks),
                 validation_data=validation_data,
                 initial_epoch=initial_epoch,
                 steps_per_epoch=steps_per_epoch,
@@ -213,6 +214,16 @@ class AnomalyDetector(AnomalyScorer):
             self._fitting = False
         self.prepare_scoring()
         return history
+
+    def _guarded(self, callbacks):
+        if not self.settings["guard"]:
+            return callbacks
+        guard = DivergenceGuard()
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.append(guard)
+            return callbacks
+        # First, so that the others see the weights that training goes on with.
+        return [guard, *keras.tree.flatten(callbacks or [])]
 
     def _begin(self, sample, steps_per_epoch: int) -> None:
         normals, has_anomalies = sample
