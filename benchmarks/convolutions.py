@@ -1,8 +1,8 @@
-"""The strided convolutions of the naive backbone against the Keras layers they stand for, in one process.
+"""The convolutions of the backbones against the Keras layers they stand for, in one process.
 
     python benchmarks/convolutions.py --out benchmarks/results/convolutions.json
 
-For each layer of the naive generator that has stride 2: processor seconds of forward and of forward with all
+For layers of the naive generator and of UNet++ at 32×32: processor seconds of forward and of forward with all
 gradients, Keras' layer and ours in turn, and the median ratio. Processor seconds, because the machine may be
 shared; ratios, because its speed may drift.
 """
@@ -17,17 +17,25 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from agad_tf.layers import DownConv, UpConv
+from agad_tf.layers import DownConv, SameConv, UpConv, WidenConv
 
-BATCH = 256
-# name, our layer, Keras' layer, input (side, channels), filters
+BATCH = 128
+STRIDE_2 = {"kernel_size": 4, "strides": 2, "padding": "same"}
+WIDEN = {"kernel_size": 2, "strides": 2}
+SAME = {"kernel_size": 3, "padding": "same"}
+# name, our layer, Keras' layer and its geometry, input (side, channels), filters
 LAYERS = [
-    ("down 32 to 16, 1 to 64", DownConv, keras.layers.Conv2D, (32, 1), 64),
-    ("down 16 to 8, 64 to 128", DownConv, keras.layers.Conv2D, (16, 64), 128),
-    ("down 8 to 4, 128 to 256", DownConv, keras.layers.Conv2D, (8, 128), 256),
-    ("up 4 to 8, 256 to 128", UpConv, keras.layers.Conv2DTranspose, (4, 256), 128),
-    ("up 8 to 16, 128 to 64", UpConv, keras.layers.Conv2DTranspose, (8, 128), 64),
-    ("up 16 to 32, 64 to 1", UpConv, keras.layers.Conv2DTranspose, (16, 64), 1),
+    ("down 32 to 16, 1 to 64", DownConv, keras.layers.Conv2D, STRIDE_2, (32, 1), 64),
+    ("down 16 to 8, 64 to 128", DownConv, keras.layers.Conv2D, STRIDE_2, (16, 64), 128),
+    ("down 8 to 4, 128 to 256", DownConv, keras.layers.Conv2D, STRIDE_2, (8, 128), 256),
+    ("up 4 to 8, 256 to 128", UpConv, keras.layers.Conv2DTranspose, STRIDE_2, (4, 256), 128),
+    ("up 8 to 16, 128 to 64", UpConv, keras.layers.Conv2DTranspose, STRIDE_2, (8, 128), 64),
+    ("up 16 to 32, 64 to 1", UpConv, keras.layers.Conv2DTranspose, STRIDE_2, (16, 64), 1),
+    ("same 32, 32 to 32", SameConv, keras.layers.Conv2D, SAME, (32, 32), 32),
+    ("same 8, 128 to 128", SameConv, keras.layers.Conv2D, SAME, (8, 128), 128),
+    ("same 4, 256 to 256", SameConv, keras.layers.Conv2D, SAME, (4, 256), 256),
+    ("same 2, 512 to 512", SameConv, keras.layers.Conv2D, SAME, (2, 512), 512),
+    ("widen 4 to 8, 256 to 128", WidenConv, keras.layers.Conv2DTranspose, WIDEN, (4, 256), 128),
 ]
 
 
@@ -63,9 +71,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     rows = []
-    for name, ours, theirs, (side, channels), filters in LAYERS:
+    for name, ours, theirs, geometry, (side, channels), filters in LAYERS:
         x = tf.random.normal((BATCH, side, side, channels))
-        reference = theirs(filters, 4, strides=2, padding="same", use_bias=False)
+        reference = theirs(filters, use_bias=False, **geometry)
         pairs = zip(
             functions(ours(filters, use_bias=False), x).items(),
             functions(reference, x).values(),

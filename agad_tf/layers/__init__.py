@@ -1,7 +1,16 @@
 """Keras layers."""
 
+from agad_tf.layers.convolutions import DownConv, SameConv, UpConv, WidenConv
 from agad_tf.layers.preprocessing import ImagePreprocessing
 from agad_tf.layers.routed_batch_norm import BN_STRATEGIES, FROZEN, RoutedBatchNormalization
-from agad_tf.layers.strided_conv import DownConv, UpConv
 
-__all__ = ["BN_STRATEGIES", "FROZEN", "DownConv", "ImagePreprocessing", "RoutedBatchNormalization", "UpConv"]
+__all__ = [
+    "BN_STRATEGIES",
+    "FROZEN",
+    "DownConv",
+    "ImagePreprocessing",
+    "RoutedBatchNormalization",
+    "SameConv",
+    "UpConv",
+    "WidenConv",
+]

@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from agad_tf.errors import InputError
-from agad_tf.layers import RoutedBatchNormalization
+from agad_tf.layers import RoutedBatchNormalization, SameConv
 
 
 class RoutedNetwork(keras.Model):
@@ -62,9 +62,7 @@ class DoubleConv(layers.Layer):
     def __init__(self, filters: int, route_heads, **kwargs):
         super().__init__(**kwargs)
         for name in ("first", "second"):
-            convolution = layers.Conv2D(
-                filters, 3, padding="same", use_bias=route_heads is None, dtype=self.dtype_policy
-            )
+            convolution = SameConv(filters, use_bias=route_heads is None, dtype=self.dtype_policy)
             relu = layers.ReLU(dtype=self.dtype_policy)
             setattr(self, name, ConvBlock(convolution, relu, route_heads, dtype=self.dtype_policy))
 

@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from agad_tf.layers import WidenConv
 from agad_tf.networks.blocks import DoubleConv, RoutedNetwork, check_multiple
 
 FILTERS = (32, 64, 128, 256, 512)
@@ -31,7 +32,7 @@ class UNet(RoutedNetwork):
         for level, filters in enumerate(FILTERS):
             setattr(self, f"down_{level}", DoubleConv(filters, route_heads, dtype=policy))
         for level, filters in enumerate(FILTERS[:-1]):
-            setattr(self, f"widen_{level}", layers.Conv2DTranspose(filters, 2, strides=2, dtype=policy))
+            setattr(self, f"widen_{level}", WidenConv(filters, dtype=policy))
             setattr(self, f"up_{level}", DoubleConv(filters, route_heads, dtype=policy))
         self.image = image_head(channels, policy)
         self._finish(input_shape)

@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from agad_tf.layers import WidenConv
 from agad_tf.networks.blocks import DoubleConv, RoutedNetwork, check_multiple
 from agad_tf.networks.unet import FILTERS, image_head
 
@@ -32,7 +33,7 @@ class UNetPlusPlus(RoutedNetwork):
             for column in range(len(FILTERS) - level):
                 setattr(self, f"node_{level}_{column}", DoubleConv(filters, route_heads, dtype=policy))
                 if column:
-                    widen = layers.Conv2DTranspose(filters, 2, strides=2, dtype=policy)
+                    widen = WidenConv(filters, dtype=policy)
                     setattr(self, f"widen_{level}_{column}", widen)
         self.image = image_head(channels, policy)
         self._finish(input_shape)

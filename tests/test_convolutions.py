@@ -1,13 +1,15 @@
-"""The fast strided convolutions against the Keras layers they stand for."""
+"""The fast convolutions against the Keras layers they stand for."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from agad_tf.layers import DownConv, UpConv
+from agad_tf.layers import DownConv, SameConv, UpConv, WidenConv
 
 PAIRS = [
+    (SameConv, lambda bias: keras.layers.Conv2D(5, 3, padding="same", use_bias=bias)),
+    (WidenConv, lambda bias: keras.layers.Conv2DTranspose(5, 2, strides=2, use_bias=bias)),
     (DownConv, lambda bias: keras.layers.Conv2D(5, 4, strides=2, padding="same", use_bias=bias)),
     (UpConv, lambda bias: keras.layers.Conv2DTranspose(5, 4, strides=2, padding="same", use_bias=bias)),
 ]
@@ -34,7 +36,7 @@ def test_equals_the_keras_layer_forward_and_backward(fast, reference, bias):
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("layer", [DownConv(3, use_bias=False), UpConv(3)])
+@pytest.mark.parametrize("layer", [DownConv(3, use_bias=False), UpConv(3), SameConv(3), WidenConv(3)])
 def test_configuration_round_trip(layer):
     copy = keras.layers.deserialize(keras.layers.serialize(layer))
     assert type(copy) is type(layer)
