@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+CROPS = ("stretch", "centre")
+"""What a resize to another aspect does: distort the image, or cut out its centre first."""
+
 
 def resize_bilinear(images: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     """Resizes images bilinearly with half-pixel centres and without antialiasing.
@@ -37,6 +40,50 @@ def resize_bilinear(images: np.ndarray, size: int | tuple[int, int]) -> np.ndarr
     rows = columns[..., top, :, :]
     rows += (columns[..., bottom, :, :] - rows) * weight[:, None, None]
     return rows
+
+
+def centre_crop(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The largest window in the middle of images that has the aspect of `size`.
+
+    Its longer side is the image's, the other rounded to the nearest pixel; an odd rest leaves one pixel more
+    at the bottom and right.
+
+    Args:
+        images: (..., height, width, channels).
+        size: (height, width) whose aspect is kept.
+
+    Returns:
+        A view of `images`, (..., cropped height, cropped width, channels).
+    """
+    height, width = images.shape[-3:-1]
+    high, wide = size
+    inner_height = max(1, min(height, (2 * width * high + wide) // (2 * wide)))
+    inner_width = max(1, min(width, (2 * height * wide + high) // (2 * high)))
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    return images[..., top : top + inner_height, left : left + inner_width, :]
+
+
+def preprocess(
+    images: np.ndarray,
+    image_size: tuple[int, int],
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    crop: str = "stretch",
+) -> np.ndarray:
+    """uint8 images of any size to what the networks take; the twin of the layer `ImagePreprocessing`.
+
+    Args:
+        images: uint8 (n, height, width, channels) or (height, width, channels).
+        image_size: (height, width) of the result.
+        value_range: the values that 0 and 255 are mapped to.
+        crop: "stretch" resizes the whole image, "centre" its largest window of the new aspect.
+
+    Returns:
+        float32, same rank, in `value_range`.
+    """
+    low, high = value_range
+    if crop == "centre":
+        images = centre_crop(images, image_size)
+    return resize_bilinear(images, image_size) * np.float32((high - low) / 255.0) + np.float32(low)
 
 
 def _taps(before: int, after: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -23,13 +23,19 @@ _LAYOUTS = (
     },
 )
 _PACKED = ("train_bytes", "train_offsets", "y_train", "test_bytes", "test_offsets", "y_test")
+_Form = tuple[tuple[int, int] | None, int | None, str]  # image size, channels, crop
 _TAKEN = (
     "x_train, y_train, x_test, y_test; train_images, train_labels, test_images, test_labels; train_bytes, "
     "train_offsets, y_train, test_bytes, test_offsets, y_test; X, y; x, y"
 )
 
 
-def load_npz(path: Path, image_size: tuple[int, int] | None = None, channels: int | None = None) -> Samples:
+def load_npz(
+    path: Path,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    crop: str = "stretch",
+) -> Samples:
     """Reads an .npz archive in one of these layouts, told apart by its keys.
 
     - keras.datasets: `x_train`, `y_train`, `x_test`, `y_test`, and optionally `x_val`, `y_val`;
@@ -53,7 +59,7 @@ def load_npz(path: Path, image_size: tuple[int, int] | None = None, channels: in
                 f"{path}: expected an .npz archive, received a single array; save with numpy.savez"
             )
         with archive:
-            return _from_archive(_Archive(path, archive), image_size, channels)
+            return _from_archive(_Archive(path, archive), (image_size, channels, crop))
     except (zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
         raise InputError(
             f"{path}: expected an .npz archive, received: {' '.join(str(error).split())}"
@@ -90,16 +96,16 @@ class _Archive:
         return tuple(str(name) for name in self[key]) if key in self else None
 
 
-def _from_archive(archive: _Archive, image_size: tuple[int, int] | None, channels: int | None) -> Samples:
+def _from_archive(archive: _Archive, form: _Form) -> Samples:
     if all(key in archive for key in _PACKED):
-        return _packed(archive, image_size, channels)
+        return _packed(archive, form)
     for layout in _LAYOUTS:
         pairs = {part: keys for part, keys in layout.items() if all(key in archive for key in keys)}
         if "train" in pairs and "test" in pairs:
-            return _plain(archive, pairs, image_size, channels)
+            return _plain(archive, pairs, form)
     for keys in (("X", "y"), ("x", "y")):
         if all(key in archive for key in keys):
-            return _plain(archive, {None: keys}, image_size, channels)
+            return _plain(archive, {None: keys}, form)
     raise InputError(
         f"{archive.path}: expected the arrays of one of these layouts ({_TAKEN}), received "
         f"{', '.join(sorted(archive.keys)) or 'none'}; rename the arrays"
@@ -109,8 +115,7 @@ def _from_archive(archive: _Archive, image_size: tuple[int, int] | None, channel
 def _plain(
     archive: _Archive,
     pairs: dict[str | None, tuple[str, str]],
-    image_size: tuple[int, int] | None,
-    channels: int | None,
+    form: _Form,
 ) -> Samples:
     feature_names = archive.names("feature_names")
     arrays, labels, parts = [], [], []
@@ -124,7 +129,7 @@ def _plain(
                 )
             x = table_array(x, archive.what(data_key), feature_names)
         else:
-            x = image_array(x, archive.what(data_key), image_size, channels)
+            x = image_array(x, archive.what(data_key), *form)
         if arrays and x.shape[1:] != arrays[0].shape[1:]:
             raise InputError(
                 f"{archive.what(data_key)}: expected rows of shape {arrays[0].shape[1:]} as in the training "
@@ -162,7 +167,7 @@ def _join_labels(archive: _Archive, labels: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(labels)
 
 
-def _packed(archive: _Archive, image_size: tuple[int, int] | None, channels: int | None) -> Samples:
+def _packed(archive: _Archive, form: _Form) -> Samples:
     coarse = "y_coarse_train" in archive and "y_coarse_test" in archive
     files: list[tuple[bytes, str]] = []
     labels, parts = [], []
@@ -187,7 +192,7 @@ def _packed(archive: _Archive, image_size: tuple[int, int] | None, channels: int
         count = len(offsets) - 1
         labels.append(label_vector(archive[key], count, archive.what(key)))
         parts.append(np.full(count, part))
-    x = decode_all(len(files), lambda i: decode_image(*files[i]), lambda i: files[i][1], image_size, channels)
+    x = decode_all(len(files), lambda i: decode_image(*files[i]), lambda i: files[i][1], *form)
     names = archive.names("coarse_names" if coarse else "class_names")
     classes, class_names, normal = encode_labels(
         _join_labels(archive, labels), str(archive.path), table=False, class_names=names

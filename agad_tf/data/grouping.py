@@ -7,6 +7,8 @@ import zlib
 
 import numpy as np
 
+from agad_tf.data.rows import LazyRows
+
 
 def stream(seed: int, decision: str, index: int = 0) -> np.random.Generator:
     """The random generator of one decision; what another decision draws does not touch it."""
@@ -15,13 +17,20 @@ def stream(seed: int, decision: str, index: int = 0) -> np.random.Generator:
     )
 
 
-def content_groups(x: np.ndarray) -> np.ndarray:
-    """Numbers the rows by content: equal rows have the same number, int64 (n,)."""
-    if x.dtype.kind == "f":
-        x = x + x.dtype.type(0)  # -0.0 equals 0.0
+def content_digest(row: np.ndarray) -> bytes:
+    """16 bytes that are equal for rows of equal content."""
+    return hashlib.blake2b(np.ascontiguousarray(row).reshape(-1), digest_size=16).digest()
+
+
+def content_groups(x: np.ndarray | LazyRows) -> np.ndarray:
+    """Numbers the rows by content, by first appearance: equal rows have the same number, int64 (n,)."""
+    if isinstance(x, LazyRows):
+        digests = x.digests.view("V16").ravel().tolist()
+    else:
+        if x.dtype.kind == "f":
+            x = x + x.dtype.type(0)  # -0.0 equals 0.0
+        digests = map(content_digest, x)
     seen: dict[bytes, int] = {}
-    rows = np.ascontiguousarray(x).reshape(len(x), -1)
-    digests = (hashlib.blake2b(row, digest_size=16).digest() for row in rows)
     return np.fromiter((seen.setdefault(digest, len(seen)) for digest in digests), np.int64, len(x))
 
 

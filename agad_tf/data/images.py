@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from agad_tf.edge import resize_bilinear
+from agad_tf.edge import CROPS, centre_crop, resize_bilinear
 from agad_tf.errors import InputError
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
@@ -64,6 +64,19 @@ def decode_image(source: Path | bytes, name: str, channels: int | None = None) -
     return set_channels(pixels, channels)
 
 
+def image_is_grey(path: str | Path) -> bool:
+    """Whether `read_image` would give one channel; also true of what it cannot read. Decodes nothing."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return _is_grey(image)
+    except _DECODE_ERRORS:
+        return True
+
+
+def _is_grey(image: Image.Image) -> bool:
+    return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+
+
 def _pixels(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I"):
         values = np.asarray(image)
@@ -71,7 +84,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
             raise ValueError(f"more than 16 bits a pixel (values {values.min()} to {values.max()})")
         # The high byte, as libpng strips 16 bits to 8 and as Pillow already did for 16-bit colour.
         return (values >> 8).astype(np.uint8)[..., None]
-    grey = image.mode in ("1", "L", "LA")
+    grey = _is_grey(image)
     if image.has_transparency_data:
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         pixels = np.asarray(Image.alpha_composite(black, image.convert("RGBA")).convert("RGB"))
@@ -96,8 +109,16 @@ def set_channels(images: np.ndarray, channels: int | None) -> np.ndarray:
     return ((images.astype(np.uint32) @ weights + 0x8000) >> 16).astype(np.uint8)[..., None]
 
 
-def resize_uint8(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def check_crop(crop: str) -> None:
+    """Refuses what is neither "stretch" nor "centre"."""
+    if crop not in CROPS:
+        raise InputError(f"crop expects one of {', '.join(CROPS)}, received {crop!r}")
+
+
+def resize_uint8(images: np.ndarray, size: tuple[int, int], crop: str = "stretch") -> np.ndarray:
     """Bilinear resize of uint8 (..., h, w, c), rounded back to uint8; a few images at a time."""
+    if crop == "centre":
+        images = centre_crop(images, size)
     if images.shape[-3:-1] == size:
         return images
     if images.ndim == 3:
@@ -114,6 +135,7 @@ def decode_all(
     name: Callable[[int], str],
     image_size: tuple[int, int] | None,
     channels: int | None,
+    crop: str = "stretch",
 ) -> np.ndarray:
     """Decodes many images in parallel into one array, with a progress bar on stderr for many.
 
@@ -123,6 +145,7 @@ def decode_all(
         name: index to the file name that errors give.
         image_size: (height, width) each image is resized to, or None: all must be of one size.
         channels: 1 or 3, or None: 1 where every image is grey, else 3.
+        crop: what `image_size` does to another aspect, "stretch" or "centre".
 
     Returns:
         uint8 (count, height, width, channels).
@@ -133,7 +156,7 @@ def decode_all(
 
     def one(index: int) -> np.ndarray:
         pixels = set_channels(decode(index), channels)
-        return pixels if image_size is None else resize_uint8(pixels, image_size)
+        return pixels if image_size is None else resize_uint8(pixels, image_size, crop)
 
     out: np.ndarray | None = None
     bar = tqdm(
@@ -170,7 +193,11 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def image_array(
-    x: np.ndarray, what: str, image_size: tuple[int, int] | None, channels: int | None
+    x: np.ndarray,
+    what: str,
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+    crop: str = "stretch",
 ) -> np.ndarray:
     """An array of images to uint8 (n, h, w, c).
 
@@ -213,4 +240,4 @@ def image_array(
             f"{what}: expected pixels as integers 0..255 or floats in [0, 1], received dtype {x.dtype}"
         )
     x = set_channels(x, channels)
-    return x if image_size is None else resize_uint8(x, image_size)
+    return x if image_size is None else resize_uint8(x, image_size, crop)

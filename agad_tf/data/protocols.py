@@ -77,7 +77,7 @@ def one_class_split(
     """
     _check_ranges(gamma, pollution, ratio, validation, test, test_validation, seed)
     classes = samples.classes
-    normals = _normal_classes(samples, normal_classes)
+    normals = normal_class_indices(samples, normal_classes)
     others = tuple(index for index in range(len(samples.class_names)) if index not in normals)
     normal = np.isin(classes, normals)
     sources = _anomaly_sources(samples, normals, others, anomaly_classes, anomaly_class_count, seed)
@@ -166,13 +166,12 @@ def whole_as_test(samples: Samples, normal_classes: int | str | Sequence[int | s
     Raises:
         InputError: unknown classes, or a test part of one kind only.
     """
-    normal = np.isin(samples.classes, _normal_classes(samples, normal_classes))
+    normal = np.isin(samples.classes, normal_class_indices(samples, normal_classes))
     for kind, rows in (("normals", normal), ("anomalies", ~normal)):
         if not rows.any():
             raise InputError(
                 f"{samples.name}: expected normals and anomalies to evaluate on, received no {kind}; add "
-                "some "
-                "or name another normal class"
+                "some or name another normal class"
             )
     nothing = np.zeros(0, np.int64)
     return Split(
@@ -237,7 +236,12 @@ def _names(samples: Samples, indices: Sequence[int] | None = None) -> str:
     )
 
 
-def _normal_classes(samples: Samples, wanted: int | str | Sequence[int | str] | None) -> tuple[int, ...]:
+def normal_class_indices(samples: Samples, wanted: int | str | Sequence[int | str] | None) -> tuple[int, ...]:
+    """Indices of the classes named as normal; None takes those that the source names.
+
+    Raises:
+        InputError: an unknown class, or none named by anyone.
+    """
     if wanted is None:
         if samples.normal_classes is None:
             raise InputError(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
+from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -54,8 +56,8 @@ def anomaly_positions(batch_size: int, anomalies: int) -> np.ndarray:
 
 
 def quota_batches(
-    normal: np.ndarray | tf.Tensor | tf.data.Dataset,
-    anomaly: np.ndarray | tf.Tensor | tf.data.Dataset | None = None,
+    normal: np.ndarray | LazyRows | tf.Tensor | tf.data.Dataset,
+    anomaly: np.ndarray | LazyRows | tf.Tensor | tf.data.Dataset | None = None,
     batch_size: int = 256,
     min_anomalies: int = 32,
     seed: int = 0,
@@ -78,8 +80,9 @@ def quota_batches(
       epoch and step alone, so that a run resumes bit for bit.
 
     Args:
-        normal: images (n, height, width, channels) or table rows (n, features), as an array or as a dataset
-            of single images or rows of known shape. A dataset must give the same elements, in the same order,
+        normal: images (n, height, width, channels) or table rows (n, features), as an array, as `LazyRows`
+            (images in shards: the same batches as from an array of them, a few in memory), or as a dataset of
+            single images or rows of known shape. A dataset must give the same elements, in the same order,
             each time; where its length is unknown it is counted once, which reads it.
         anomaly: the same for the anomalies; None or empty: batches of normals alone.
         batch_size: rows in a (global) batch.
@@ -118,7 +121,8 @@ def quota_batches(
 
 
 def _as_rows(rows):
-    return rows if rows is None or isinstance(rows, tf.data.Dataset | tf.Tensor) else np.asarray(rows)
+    known = tf.data.Dataset | tf.Tensor | LazyRows
+    return rows if rows is None or isinstance(rows, known) else np.asarray(rows)
 
 
 def _plan(n: int, a: int, batch_size: int, min_anomalies: int, replicas: int) -> Quota:
@@ -250,19 +254,17 @@ def _seed(seed: int, which: int, index: tf.Tensor) -> tf.Tensor:
 
 
 class _ArrayRows:
-    """Rows in memory, drawn by index."""
+    """Rows in memory or in shards, drawn by index."""
 
-    def __init__(self, normal: np.ndarray | tf.Tensor, anomaly: np.ndarray | tf.Tensor | None, seed: int):
+    def __init__(self, normal, anomaly, seed: int):
         spec = _spec(normal, "normal")
         self.seed, self.n_normal, self.n_anomaly = seed, len(normal), 0
-        # On the host, where tf.data works, and as tensors that the dataset captures: no graph holds pixels.
-        with tf.device("CPU:0"):
-            self.normal = tf.convert_to_tensor(normal)
-            if anomaly is not None:
-                _check_alike(spec, _spec(anomaly, "anomaly"))
-                self.n_anomaly, self.anomaly = len(anomaly), tf.convert_to_tensor(anomaly)
-                # Few anomalies are drawn many passes at once: one by one costs more than the batches do.
-                self.block = max(1, 256 // self.n_anomaly) * self.n_anomaly
+        self.normal = _drawer(normal)
+        if anomaly is not None:
+            _check_alike(spec, _spec(anomaly, "anomaly"))
+            self.n_anomaly, self.anomaly = len(anomaly), _drawer(anomaly)
+            # Few anomalies are drawn many passes at once: one by one costs more than the batches do.
+            self.block = max(1, 256 // self.n_anomaly) * self.n_anomaly
 
     def _shuffled(self, length: int, which: int, index: tf.Tensor) -> tf.Tensor:
         # Not `index_shuffle`: of few rows it reaches only some of the orders, and those unequally often.
@@ -289,10 +291,26 @@ class _ArrayRows:
         return tf.data.Dataset.from_tensor_slices(tuple(indices))
 
     def rows(self, order: np.ndarray, normals: tf.Tensor, anomalies: tf.Tensor | None = None) -> tf.Tensor:
-        x = tf.gather(self.normal, normals)
+        x = self.normal(normals)
         if anomalies is None:
             return x
-        return tf.gather(tf.concat([x, tf.gather(self.anomaly, anomalies)], 0), order)
+        return tf.gather(tf.concat([x, self.anomaly(anomalies)], 0), order)
+
+
+def _drawer(rows: np.ndarray | LazyRows | tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+    """What turns positions into rows, inside of a dataset."""
+    if isinstance(rows, LazyRows):
+
+        def read(positions):
+            x = tf.numpy_function(rows.read, [positions], tf.uint8, stateful=False)
+            x.set_shape((positions.shape[0], *rows.shape[1:]))
+            return x
+
+        return read
+    # On the host, where tf.data works, and as a tensor that the dataset captures: no graph holds pixels.
+    with tf.device("CPU:0"):
+        tensor = tf.convert_to_tensor(rows)
+    return lambda positions: tf.gather(tensor, positions)
 
 
 class _DatasetRows:
@@ -343,6 +361,8 @@ def _under_way(epoch: tf.Tensor, quota: Quota, block: int) -> tuple[tf.Tensor, t
 
 
 def _counted(rows, what: str) -> tuple[tf.data.Dataset, int]:
+    if isinstance(rows, LazyRows):
+        raise InputError(f"expected normals and anomalies alike, received a dataset and {what} in shards")
     if not isinstance(rows, tf.data.Dataset):
         return tf.data.Dataset.from_tensor_slices(rows), len(rows)
     count = int(rows.cardinality())

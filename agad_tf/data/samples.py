@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
 
 NORMAL_NAMES = ("normal", "good")
@@ -19,23 +20,25 @@ class Samples:
     Attributes:
         name: what the rows are called in logs and results.
         x: images uint8 (n, height, width, channels), channels 1 or 3; tables float32 (n, features), raw
-            values.
+            values. Of shards it is a `LazyRows`, which stands for such an array and holds none of it.
         classes: int64 (n,), index into `class_names`.
         class_names: one name a class; a class may have no row.
         part: (n,) of 'train', 'validation' or 'test' where the source itself gives a split, else None.
         normal_classes: indices of the normal classes where the source says so, else None.
         paths: files behind the rows (image folders), else None.
         feature_names: names of the columns (tables that have them), else None.
+        masks: files of the anomalies' pixel masks, None for a row without one; None where there are none.
     """
 
     name: str
-    x: np.ndarray
+    x: np.ndarray | LazyRows
     classes: np.ndarray
     class_names: tuple[str, ...]
     part: np.ndarray | None = None
     normal_classes: tuple[int, ...] | None = None
-    paths: tuple[str, ...] | None = None
+    paths: Sequence[str] | None = None
     feature_names: tuple[str, ...] | None = None
+    masks: Sequence[str | None] | None = None
 
 
 def label_vector(labels: np.ndarray, rows: int, what: str) -> np.ndarray:

@@ -3,6 +3,9 @@
 import keras
 import tensorflow as tf
 
+from agad_tf.edge import CROPS
+from agad_tf.errors import InputError
+
 
 @keras.saving.register_keras_serializable("agad_tf")
 class ImagePreprocessing(keras.layers.Layer):
@@ -15,10 +18,24 @@ class ImagePreprocessing(keras.layers.Layer):
     Args:
         image_size: (height, width) of the output.
         value_range: the values that 0 and 255 are mapped to.
+        crop: "stretch" resizes the whole image, whatever its aspect; "centre" resizes the largest window in
+            its middle that has the aspect of `image_size`.
+
+    Raises:
+        InputError: another `crop`.
     """
 
-    def __init__(self, image_size: tuple[int, int], value_range: tuple[float, float] = (-1.0, 1.0), **kwargs):
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        value_range: tuple[float, float] = (-1.0, 1.0),
+        crop: str = "stretch",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        if crop not in CROPS:
+            raise InputError(f"crop expects one of {', '.join(CROPS)}, received {crop!r}")
+        self.crop = crop
         self.image_size = tuple(image_size)
         self.value_range = tuple(value_range)
 
@@ -27,10 +44,27 @@ class ImagePreprocessing(keras.layers.Layer):
         if images.dtype != tf.uint8:
             return tf.cast(images, self.compute_dtype)
         low, high = self.value_range
+        if self.crop == "centre":
+            images = self._centre(images)
         if tuple(images.shape[1:3]) != self.image_size:
             # tf.image.resize works in float32 and leaves the range 0..255 as it is.
             images = tf.image.resize(images, self.image_size, method="bilinear", antialias=False)
         return tf.cast(images, self.compute_dtype) * ((high - low) / 255.0) + low
 
+    def _centre(self, images):
+        # Whole numbers, as in agad_tf.edge.centre_crop: both cut at the same pixel.
+        shape = tf.shape(images)
+        height, width = shape[1], shape[2]
+        high, wide = self.image_size
+        inner_height = tf.clip_by_value((2 * width * high + wide) // (2 * wide), 1, height)
+        inner_width = tf.clip_by_value((2 * height * wide + high) // (2 * high), 1, width)
+        top, left = (height - inner_height) // 2, (width - inner_width) // 2
+        return images[:, top : top + inner_height, left : left + inner_width, :]
+
     def get_config(self):
-        return {**super().get_config(), "image_size": self.image_size, "value_range": self.value_range}
+        return {
+            **super().get_config(),
+            "image_size": self.image_size,
+            "value_range": self.value_range,
+            "crop": self.crop,
+        }

@@ -47,6 +47,8 @@ class AGAD(AnomalyDetector):
             "fused" their sum, each standardised on training normals; "auto" is replaced at `fit` by
             "fused" with labelled anomalies and "reconstruction" without.
         seed: of the values a discriminator gets when it is re-initialised.
+        crop: what resizing does to images of another aspect than `input_shape`: "stretch" distorts them,
+            "centre" takes the largest window of the right aspect from their middle.
 
     Attributes:
         generator, discriminator: the networks that train.
@@ -66,6 +68,7 @@ class AGAD(AnomalyDetector):
         batch_norm: bool = True,
         score: str = "auto",
         seed: int = 0,
+        crop: str = "stretch",
         **kwargs,
     ):
         super().__init__(input_shape, score, **kwargs)
@@ -79,7 +82,9 @@ class AGAD(AnomalyDetector):
         heads = BN_STRATEGIES[bn_strategy]
         policy = self.dtype_policy
         self.preprocess = ImagePreprocessing(
-            self.sample_shape[:2], dtype="float64" if self.variable_dtype == "float64" else "float32"
+            self.sample_shape[:2],
+            crop=crop,
+            dtype="float64" if self.variable_dtype == "float64" else "float32",
         )
         for name in ("generator", "scoring_generator"):
             network = BACKBONES[backbone](
@@ -356,4 +361,5 @@ class AGAD(AnomalyDetector):
             "batch_norm": self.batch_norm,
             "score": self.score,
             "seed": self.seed,
+            "crop": self.preprocess.crop,
         }

@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from agad_tf.data.quota import quota_batches
+from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
 from agad_tf.models.guard import DivergenceGuard
-from agad_tf.models.inputs import describe_quota, fitting_batch_size
+from agad_tf.models.inputs import LabelledRows, describe_quota, fitting_batch_size
 from agad_tf.models.scorer import SCORING_SAMPLES, AnomalyScorer
 from agad_tf.models.updates import apply_clipped, assign_all, averaged
 from agad_tf.replicas import replica_count
@@ -94,7 +95,7 @@ class AnomalyDetector(AnomalyScorer):
         for name, tracker in self._log_means.items():
             tracker.update_state(logs[name])
         for name, tracker in self._log_totals.items():
-            tracker.update_state(totals[name] / replica_count())
+            tracker.update_state(totals[name])
         trackers = {**self._log_means, **self._log_totals}
         return {name: tracker.result() for name, tracker in trackers.items()}
 
@@ -132,8 +133,9 @@ class AnomalyDetector(AnomalyScorer):
         """Trains on normal samples and, where there are any, labelled anomalies.
 
         Args:
-            x: samples as an array, uint8 (any size) or float in the model's range; or a `tf.data.Dataset` of
-                batches, best from `agad_tf.quota_batches`, which keeps its anomaly quota.
+            x: samples as an array or `LazyRows` (images in shards), uint8 (any size) or float in the model's
+                range; or a `tf.data.Dataset` of batches, best from `agad_tf.quota_batches`, which keeps its
+                anomaly quota.
             y: (n,) 0 normal, 1 anomaly; None takes every sample as normal. Not with a dataset.
             batch_size: samples a step, for arrays; no more than the data can fill twice over.
             epochs, verbose, callbacks, initial_epoch, steps_per_epoch: as in `keras.Model.fit`.
@@ -162,6 +164,8 @@ class AnomalyDetector(AnomalyScorer):
                     "pass two arrays"
                 )
             validation_data = self._check_labelled(*validation_data)
+            if isinstance(validation_data[0], LazyRows):
+                validation_data = LabelledRows(*validation_data)
         if isinstance(x, tf.data.Dataset):
             if y is not None:
                 raise InputError("fit expects labels inside the dataset, received y beside it: leave y out")

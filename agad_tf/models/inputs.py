@@ -1,9 +1,52 @@
 """What the detectors take as samples and labels, checked in one place."""
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from agad_tf.data.quota import anomalies_per_batch
+from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
+
+
+class LabelledRows(keras.utils.PyDataset):
+    """Validation samples in shards, in the form that Keras lets through to `evaluate`.
+
+    Args:
+        x: the samples.
+        y: (n,) their labels.
+        batch_size: samples a batch.
+    """
+
+    def __init__(self, x: LazyRows, y: np.ndarray, batch_size: int = 256):
+        super().__init__()
+        self.x, self.y, self.batch_size = x, y, batch_size
+
+    def __len__(self):
+        return -(-len(self.x) // self.batch_size)
+
+    def __getitem__(self, index):
+        some = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        return np.asarray(self.x[some]), self.y[some]
+
+
+def as_samples(x) -> np.ndarray | LazyRows:
+    """An array of what is none; samples in shards stay there."""
+    return x if isinstance(x, LazyRows) else np.asarray(x)
+
+
+def batches_of(rows: LazyRows, batch_size: int) -> tf.data.Dataset:
+    """Samples in shards as a dataset of batches, in order, a few of them in memory."""
+    starts = tf.data.Dataset.range(0, len(rows), batch_size)
+
+    def read(start):
+        batch = tf.numpy_function(
+            lambda first: np.asarray(rows[first : first + batch_size]), [start], tf.uint8, stateful=False
+        )
+        batch.set_shape((None, *rows.shape[1:]))
+        return batch
+
+    return starts.map(read, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
 def check_images(

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
 from agad_tf.evaluation import metrics
-from agad_tf.models.inputs import check_images, check_labels
+from agad_tf.models.inputs import LabelledRows, as_samples, batches_of, check_images, check_labels
 
 SCORING_SAMPLES = 1024
 """Normal training samples that re-estimate batch norm and standardise a fused score: 4 batches of 256."""
@@ -127,7 +128,7 @@ class AnomalyScorer(keras.Model):
             raise InputError(
                 "prepare_scoring expects normal training samples, received none (no fit kept any): pass some"
             )
-        normals = self.check_samples(np.asarray(normals), "normals")[:SCORING_SAMPLES]
+        normals = np.asarray(self.check_samples(as_samples(normals), "normals")[:SCORING_SAMPLES])
         if not len(normals):
             raise InputError("normals expects at least one sample, received none: pass some")
         batches = [normals[i : i + batch_size] for i in range(0, len(normals), batch_size)]
@@ -177,10 +178,12 @@ class AnomalyScorer(keras.Model):
                 "statistics of training; call prepare_scoring(normal training samples)",
                 stacklevel=2,
             )
-        if isinstance(x, np.ndarray):
+        if isinstance(x, np.ndarray | LazyRows):
             x = self.check_samples(x, "x")
             if not len(x):
                 raise InputError("predict expects at least one sample, received none: check the selection")
+        if isinstance(x, LazyRows):
+            x = batches_of(x, batch_size or 256)
         return super().predict(x, batch_size=batch_size, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=256, verbose="auto", return_dict=True, **kwargs):
@@ -200,6 +203,8 @@ class AnomalyScorer(keras.Model):
         callbacks = kwargs.get("callbacks")
         if self._fitting:
             self.prepare_scoring()
+        if isinstance(x, LabelledRows):
+            x, y = x.x, x.y
         x, y = self._check_labelled(x, y)
         if callbacks is not None and hasattr(callbacks, "on_test_begin"):
             callbacks.on_test_begin()
@@ -217,5 +222,5 @@ class AnomalyScorer(keras.Model):
         return check_images(x, name, self.sample_shape, self.preprocess.value_range)
 
     def _check_labelled(self, x, y=None):
-        x = self.check_samples(np.asarray(x), "x")
+        x = self.check_samples(as_samples(x), "x")
         return x, check_labels(y, len(x))

@@ -1,0 +1,465 @@
+"""From any source of images to shards: in parallel, resumable, whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from agad_tf.data import records
+from agad_tf.data.grouping import content_digest
+from agad_tf.data.images import check_crop, image_is_grey, read_image, resize_uint8, set_channels
+from agad_tf.data.listing import Listing
+from agad_tf.data.protocols import normal_class_indices
+from agad_tf.data.samples import Samples
+from agad_tf.data.sources import TFDS, check_size, find, list_source, load_samples
+from agad_tf.errors import InputError
+
+SHARD_BYTES = 128 * 2**20
+MOST_SHARDS = 512  # each is an open file while training reads it
+_BLOCK_BYTES = 32 * 2**20  # pixels decoded ahead of the writer
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What `prepare` reads: labels at once, images one by one."""
+
+    name: str
+    root: Path
+    classes: np.ndarray
+    class_names: tuple[str, ...]
+    normal_classes: tuple[int, ...] | None
+    part: np.ndarray | None
+    paths: Sequence[str]  # relative to root; empty texts where there are no files
+    masks: Sequence[str]
+    read: Callable[[int], np.ndarray]
+    identity: Callable[[int], bytes]  # what tells whether an image has changed since
+    other_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How every image is converted."""
+
+    shape: tuple[int, int, int]
+    image_size: tuple[int, int] | None
+    channels: int
+    crop: str
+
+    def convert(self, pixels: np.ndarray) -> np.ndarray:
+        pixels = set_channels(pixels, self.channels)
+        if self.image_size is not None:
+            pixels = resize_uint8(pixels, self.image_size, self.crop)
+        if pixels.shape != self.shape:
+            raise InputError(
+                f"expected {self.shape[0]} x {self.shape[1]} (height x width) as in the first image, "
+                f"received {pixels.shape[0]} x {pixels.shape[1]}; pass an image size to resize all images"
+            )
+        return pixels
+
+
+def prepare(
+    spec: str | Path,
+    out: str | Path,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    crop: str = "stretch",
+    normal_classes: Sequence[int | str] | None = None,
+    on_error: str = "stop",
+    workers: int | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    progress: bool = True,
+) -> dict:
+    """Writes the images of a source as TFRecord shards, normals and anomalies apart, with a manifest.
+
+    The work is done in `out`.partial, a shard at a time, and renamed when it is whole. After an interruption
+    the same call goes on behind the last whole shard; what it ends with is, byte for byte, what an
+    undisturbed call ends with. On a finished folder the same call checks every shard and writes nothing.
+
+    Args:
+        spec: any source of images that `load_samples` takes. Folders and manifests are read image by image,
+            other sources as a whole.
+        out: the folder to write; must not exist, or be a finished one of the same source and settings.
+        image_size: (height, width) the images are stored at, or one number; None keeps their size, which must
+            then be the same for all.
+        channels: 1 or 3; None keeps 1 where every image is grey, else 3.
+        crop: what `image_size` does to another aspect, "stretch" or "centre".
+        normal_classes: names or indices; needed where the source does not say which classes are normal.
+        on_error: "stop" at the first image that cannot be used, "skip" it and list it with the reason.
+        workers: threads that decode; None takes one a CPU core.
+        shard_bytes: pixels of a shard, about.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        The manifest: counts, classes, image size, skipped files with their reasons, checksums.
+
+    Raises:
+        InputError: a source that holds no images, an image that cannot be used (under "stop"), no known
+            normal class, an `out` of another content, or one that another process is writing.
+    """
+    out = Path(out)
+    size = check_size(image_size)
+    check_crop(crop)
+    if on_error not in ("stop", "skip"):
+        raise InputError(f"on_error expects stop or skip, received {on_error!r}")
+    source = _open(spec, channels, out)
+    normals = normal_class_indices(source, normal_classes)
+    workers = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        depth = channels or _depth(source, pool)
+        plan = _plan(source, size, depth, crop, on_error)
+        settings = {"image_size": size, "channels": channels, "crop": crop, "normal_classes": list(normals)}
+        settings |= {"shard_bytes": shard_bytes}
+        shards = _shards(np.isin(source.classes, normals), plan, shard_bytes)
+        if out.exists():
+            return _check_finished(out, source, settings, shards, plan)
+        with _work_folder(out) as folder:
+            bar = tqdm(
+                total=len(source.classes),
+                desc="preparing",
+                unit="image",
+                file=sys.stderr,
+                disable=not progress,
+            )
+            with bar:
+                written = []
+                for name, kind, rows in shards:
+                    written.append(
+                        _write_shard(folder, name, kind, rows, source, plan, pool, on_error, settings)
+                    )
+                    bar.update(len(rows))
+            manifest = _manifest(source, normals, plan, settings, written)
+            expected = {entry[key] for entry in manifest["shards"] for key in ("file", "index")}
+            for stale in folder.iterdir():
+                if stale.name not in expected:
+                    stale.unlink()
+            (folder / records.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+            os.replace(folder, out)
+    return manifest
+
+
+def _open(spec: str | Path, channels: int | None, out: Path) -> _Source:
+    if str(spec) != "digits" and not str(spec).startswith(TFDS):
+        path = find(spec)
+        if path.is_dir() and records.is_shard_folder(path):
+            raise InputError(
+                f"{path}: expected images, received shards that are prepared already; train on them"
+            )
+        listing = list_source(path)
+        if listing is not None:
+            if path.is_dir() and path.resolve() in out.resolve().parents:
+                raise InputError(
+                    f"{out}: expected a folder outside of the source {path}; choose another --out"
+                )
+            return _from_listing(listing)
+    return _from_samples(load_samples(spec, channels=channels))
+
+
+def _from_listing(listing: Listing) -> _Source:
+    files = listing.files
+
+    def relative(path: Path | str | None) -> str:
+        return "" if path is None else os.path.relpath(path, listing.root)
+
+    def identity(row: int) -> bytes:
+        found = files[row].stat()
+        return f"{relative(files[row])}:{found.st_size}:{found.st_mtime_ns}".encode()
+
+    return _Source(
+        listing.name,
+        listing.root.resolve(),
+        listing.classes,
+        listing.class_names,
+        listing.normal_classes,
+        listing.part,
+        [relative(file) for file in files],
+        [relative(mask) for mask in listing.masks or [None] * len(files)],
+        lambda row: read_image(files[row]),
+        identity,
+        tuple(relative(file) for file in listing.other_files),
+    )
+
+
+def _from_samples(samples: Samples) -> _Source:
+    if samples.x.ndim != 4:
+        raise InputError(
+            f"{samples.name}: expected images to prepare, received a table; train on it directly"
+        )
+    nothing = [""] * len(samples.x)
+    return _Source(
+        samples.name,
+        Path(),
+        samples.classes,
+        samples.class_names,
+        samples.normal_classes,
+        samples.part,
+        nothing,
+        nothing,
+        lambda row: samples.x[row],
+        lambda row: content_digest(samples.x[row]),
+    )
+
+
+def _depth(source: _Source, pool: ThreadPoolExecutor) -> int:
+    if not any(source.paths[:1]):
+        return source.read(0).shape[-1]
+    grey = pool.map(lambda path: image_is_grey(source.root / path), source.paths)
+    return 1 if all(grey) else 3
+
+
+def _plan(source: _Source, size: tuple[int, int] | None, depth: int, crop: str, on_error: str) -> _Plan:
+    if size is not None:
+        return _Plan((*size, depth), size, depth, crop)
+    for row in range(len(source.classes)):
+        try:
+            return _Plan((*source.read(row).shape[:2], depth), None, depth, crop)
+        except InputError:
+            if on_error == "stop":
+                raise
+    raise InputError(f"{source.name}: expected readable images, received none; check the files")
+
+
+def _shards(normal: np.ndarray, plan: _Plan, shard_bytes: int) -> list[tuple[str, str, np.ndarray]]:
+    """(name, kind, rows) of each shard."""
+    image_bytes = int(np.prod(plan.shape))
+    shard_bytes = max(shard_bytes, len(normal) * image_bytes // MOST_SHARDS)
+    size = max(1, shard_bytes // image_bytes)
+    shards = []
+    for kind, rows in zip(records.KINDS, (np.flatnonzero(normal), np.flatnonzero(~normal)), strict=True):
+        pieces = [rows[start : start + size] for start in range(0, len(rows), size)]
+        shards += [(f"{kind}-{i:05d}-of-{len(pieces):05d}", kind, piece) for i, piece in enumerate(pieces)]
+    return shards
+
+
+def _fingerprint(source: _Source, rows: np.ndarray, settings: dict, plan: _Plan) -> str:
+    """Changes with everything that the bytes of a shard depend on."""
+    digest = hashlib.sha256(json.dumps([settings, plan.shape, source.class_names]).encode())
+    for row in rows.tolist():
+        part = "" if source.part is None else source.part[row]
+        digest.update(
+            f"{row}:{source.classes[row]}:{part}:{source.masks[row]}:".encode() + source.identity(row)
+        )
+    return digest.hexdigest()
+
+
+def _write_shard(
+    folder: Path,
+    name: str,
+    kind: str,
+    rows: np.ndarray,
+    source: _Source,
+    plan: _Plan,
+    pool: ThreadPoolExecutor,
+    on_error: str,
+    settings: dict,
+) -> dict:
+    """Writes one shard and its index, unless a whole one is there already; returns its manifest entry."""
+    import tensorflow as tf
+
+    target, index_target = folder / f"{name}.tfrecord", folder / f"{name}.npz"
+    fingerprint = _fingerprint(source, rows, settings, plan)
+    finished = _finished(target, index_target, fingerprint)
+    if finished is not None and (on_error == "skip" or not finished["skipped"]):
+        return finished
+    index_target.unlink(missing_ok=True)
+    partial = folder / f".{name}.partial"
+    kept, offsets, digests, skipped = [], [], [], []
+    position = 0
+    with tf.io.TFRecordWriter(str(partial)) as writer:
+        for row, image in _images(rows, source, plan, pool):
+            if isinstance(image, InputError):
+                if on_error == "stop":
+                    raise image
+                skipped.append({"path": source.paths[row] or f"row {row}", "reason": str(image)})
+                continue
+            pixels = image.tobytes()
+            record = _example(source, row, kind, pixels)
+            writer.write(record)
+            kept.append(row)
+            # Equal bytes anywhere in the record are the same image: the first place is as good as any.
+            offsets.append(position + _HEADER + record.index(pixels))
+            digests.append(content_digest(image))
+            position += _HEADER + len(record) + _FOOTER
+    os.replace(partial, target)
+    parts = [records.PARTS.index("" if source.part is None else str(source.part[row])) for row in kept]
+    about = {
+        "fingerprint": fingerprint,
+        "kind": kind,
+        "skipped": skipped,
+        "sha256": records.file_sha256(target),
+    }
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        about=np.array(json.dumps(about)),
+        row=np.array(kept, np.int64),
+        offset=np.array(offsets, np.int64),
+        digest=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16),
+        part=np.array(parts, np.uint8),
+        paths=records.join_strings([source.paths[row] for row in kept]),
+        masks=records.join_strings([source.masks[row] for row in kept]),
+        **{"class": source.classes[kept].astype(np.int32) if kept else np.zeros(0, np.int32)},
+    )
+    # The index comes last: a shard that has one is whole.
+    partial.write_bytes(buffer.getvalue())
+    os.replace(partial, index_target)
+    return _entry(target, index_target, about, len(kept))
+
+
+_HEADER, _FOOTER = 12, 4  # length and its checksum before, checksum behind the data of a TFRecord
+
+
+def _example(source: _Source, row: int, kind: str, pixels: bytes) -> bytes:
+    import tensorflow as tf
+
+    example = tf.train.Example()
+    feature = example.features.feature
+    feature["image"].bytes_list.value.append(pixels)
+    for name, number in (("label", kind == "anomaly"), ("class", source.classes[row]), ("row", row)):
+        feature[name].int64_list.value.append(int(number))
+    part = "" if source.part is None else str(source.part[row])
+    for name, text in (("path", source.paths[row]), ("part", part)):
+        feature[name].bytes_list.value.append(text.encode())
+    return example.SerializeToString(deterministic=True)
+
+
+def _images(
+    rows: np.ndarray, source: _Source, plan: _Plan, pool: ThreadPoolExecutor
+) -> Iterator[tuple[int, np.ndarray | InputError]]:
+    """The converted images in order, or the reason why there is none, a bounded number decoded ahead."""
+
+    def one(row: int) -> np.ndarray | InputError:
+        try:
+            pixels = source.read(row)
+        except InputError as error:
+            return error
+        try:
+            return plan.convert(pixels)
+        except InputError as error:
+            return InputError(f"{source.root / source.paths[row]}: {error}")
+
+    block = int(min(256, max(1, _BLOCK_BYTES // np.prod(plan.shape))))
+    for start in range(0, len(rows), block):
+        some = rows[start : start + block].tolist()
+        yield from zip(some, pool.map(one, some), strict=True)
+
+
+def _finished(target: Path, index_target: Path, fingerprint: str) -> dict | None:
+    """The manifest entry of a shard that an earlier call wrote; None where it must be written."""
+    if not (target.is_file() and index_target.is_file()):
+        return None
+    try:
+        with np.load(index_target, allow_pickle=False) as archive:
+            about, count = json.loads(archive["about"].item()), len(archive["row"])
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+    if about["fingerprint"] != fingerprint or about["sha256"] != records.file_sha256(target):
+        return None
+    return _entry(target, index_target, about, count)
+
+
+def _entry(target: Path, index_target: Path, about: dict, count: int) -> dict:
+    return {
+        "file": target.name,
+        "kind": about["kind"],
+        "records": count,
+        "bytes": target.stat().st_size,
+        "sha256": about["sha256"],
+        "index": index_target.name,
+        "index_bytes": index_target.stat().st_size,
+        "index_sha256": records.file_sha256(index_target),
+        "fingerprint": about["fingerprint"],
+        "skipped": about["skipped"],
+    }
+
+
+def _manifest(
+    source: _Source, normals: Sequence[int], plan: _Plan, settings: dict, shards: list[dict]
+) -> dict:
+    skipped = [entry for shard in shards for entry in shard.pop("skipped")]
+    counts = Counter()
+    for shard in shards:
+        counts[shard["kind"]] += shard["records"]
+    if not sum(counts.values()):
+        raise InputError(f"{source.name}: expected readable images, received none; check the files")
+    bad = {entry["path"] for entry in skipped}
+    per_class = Counter(
+        source.class_names[index]
+        for path, index in zip(source.paths, source.classes.tolist(), strict=True)
+        if path not in bad
+    )
+    return {
+        "format": records.FORMAT,
+        "version": records.VERSION,
+        "name": source.name,
+        "root": str(source.root),
+        "image_shape": list(plan.shape),
+        "class_names": list(source.class_names),
+        "normal_classes": list(normals),
+        "counts": {kind: counts[kind] for kind in records.KINDS} | {"skipped": len(skipped)},
+        "class_counts": {name: per_class[name] for name in source.class_names},
+        "skipped": skipped,
+        "other_files": list(source.other_files),
+        "settings": settings,
+        "shards": [shard for shard in shards if shard["records"]],
+    }
+
+
+def _check_finished(
+    out: Path, source: _Source, settings: dict, shards: list[tuple[str, str, np.ndarray]], plan: _Plan
+) -> dict:
+    """The manifest of a folder that holds this very preparation, whole."""
+    if not records.is_shard_folder(out):
+        raise InputError(f"{out}: expected a free name, found something else there; choose another --out")
+    manifest = records.read_manifest(out)
+    fingerprints = {
+        f"{name}.tfrecord": _fingerprint(source, rows, settings, plan) for name, _, rows in shards
+    }
+    stored = {shard["file"]: shard["fingerprint"] for shard in manifest["shards"]}
+    if any(fingerprints.get(name) != fingerprint for name, fingerprint in stored.items()):
+        raise InputError(
+            f"{out}: expected shards of the same source and settings, found others; choose another --out or "
+            "remove the folder"
+        )
+    damaged = records.verify_shards(out)
+    if damaged:
+        raise InputError(
+            f"{out / damaged[0]}: expected the content the manifest has the checksum of, found another "
+            f"({len(damaged)} such files); remove the folder and prepare anew"
+        )
+    return manifest
+
+
+@contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """`out`.partial, for one process at a time; kept after an interruption or an error."""
+    folder = out.with_name(out.name + ".partial")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{folder}: expected to be the only one writing, found another process at it; wait for it"
+            ) from None
+        try:
+            yield folder
+        except InputError:
+            # Whole shards are kept: they need not be made again when the file in question is mended.
+            if not any(folder.glob("*.npz")):
+                shutil.rmtree(folder)
+            raise
