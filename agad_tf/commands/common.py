@@ -73,5 +73,7 @@ def metrics_text(result: dict) -> str:
         )
     if "seconds_training" in result:
         lines.append(f"trained in {result['seconds_training']:.0f} s")
+    if "report" in result:
+        lines.append(f"report {result['report']}")
     lines.append(f"run {result['run']}")
     return "\n".join(lines)

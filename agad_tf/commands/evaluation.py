@@ -13,16 +13,97 @@ from agad_tf.commands.common import as_json, metrics_text, quiet_stdout, show
     "--data", help="Other data of the same kind with both labels; the run's own test part if left out."
 )
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal in --data.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=Path("report.html"),
+    help="Also write a report, one HTML file. [default name: report.html]",
+)
 @as_json
-def evaluate(run, data, normal_classes, json_output):
+def evaluate(run, data, normal_classes, report, json_output):
     """Score the test part of a RUN, or other labelled data, and print the metrics.
 
+    \b
     Example: agad-tf evaluate runs/first --json
+             agad-tf evaluate runs/first --report
+             agad-tf evaluate runs/first --data other_line/ --report other_line.html
     """
     with quiet_stdout():
         from agad_tf.training import run as runs
+        from agad_tf.training.reporting import report_run
 
         finished = runs.load_run(run)
         samples, split = runs.evaluation_data(finished, data, list(normal_classes))
-        _, result = runs.evaluate_split(finished.model, samples, split, finished.calibration)
+        scores, result = runs.evaluate_split(finished.model, samples, split, finished.calibration)
+        if report is not None:
+            title = finished.path.name if data is None else f"{finished.path.name} on {data}"
+            report_run(
+                report,
+                title,
+                finished.model,
+                samples,
+                split,
+                scores,
+                result,
+                finished.calibration,
+                finished.configuration,
+            )
+            result["report"] = str(report)
     show(result | {"run": str(run)}, json_output, metrics_text)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--rate", type=float, help="Wanted false-alarm rate.  [default: 0.05]")
+@click.option("--confidence", type=float, help="Hold the rate with this confidence, .95 for instance.")
+@click.option("--recall", type=float, help="Share of the labelled anomalies to find instead.")
+@click.option("--quantile", type=float, help="Share of the normals under the threshold instead.")
+@click.option("--policy", help="false_alarm_rate, quantile, best_f1 or wanted_recall.")
+@click.option(
+    "--normals", help="Held-out normals: a folder of images, or labelled data. [default: the run's]"
+)
+@click.option("--anomalies", help="Held-out labelled anomalies, likewise.")
+@as_json
+def recalibrate(run, json_output, **options):
+    """Choose the threshold of a RUN again, without training.
+
+    Writes the run's calibration.json, which evaluate, score and export use from then on; the old one is kept
+    as calibration-1.json, calibration-2.json and so on, the oldest first.
+
+    \b
+    Example: agad-tf recalibrate runs/first --rate .01
+             agad-tf recalibrate runs/first --normals last_week/good --rate .05 --confidence .95
+    """
+    with quiet_stdout():
+        from agad_tf.training.recalibration import recalibrate as run_recalibrate
+        from agad_tf.training.run import load_run
+
+        done = run_recalibrate(load_run(run), **options)
+    calibration = done.calibration.to_dict()
+    del calibration["normal_scores"]
+    result = calibration | {
+        "run": str(run),
+        "observed_false_alarm_rate": done.calibration.observed_false_alarm_rate,
+        "previous_threshold": None if done.previous is None else done.previous.threshold,
+        "kept_as": None if done.kept_as is None else str(done.kept_as),
+        "left_out": done.left_out,
+    }
+    show(result, json_output, recalibration_text)
+
+
+def recalibration_text(result: dict) -> str:
+    """The new threshold for people."""
+    from agad_tf.evaluation.wording import promise
+
+    before = result["previous_threshold"]
+    lines = [
+        f"threshold {result['threshold']:.6g}" + ("" if before is None else f" (before: {before:.6g})"),
+        promise(result),
+        f"from {result['n_normal']} normals and {result['n_anomaly'] or 0} anomalies ({result['split']})",
+    ]
+    if result["left_out"]:
+        lines.append(f"{result['left_out']} given samples were left out: the run was trained on them")
+    if result["kept_as"]:
+        lines.append(f"the calibration before is kept as {result['kept_as']}")
+    return "\n".join([*lines, f"run {result['run']}"])

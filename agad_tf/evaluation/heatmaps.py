@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -256,15 +257,31 @@ def score_histogram(labels: ArrayLike, scores: ArrayLike, threshold: float | Non
     anomaly = _check_labels(labels, values.size)
     if bins < 2:
         raise InputError(f"Expected at least 2 bins, received {bins}: take 40.")
+    figure = Figure(figsize=(8, 4.2), dpi=dpi, layout="constrained")
+    axes = figure.add_subplot()
+    draw_score_histogram(axes, anomaly, values, threshold, bins)
+    if threshold is not None:
+        axes.set_title(_decision_words(anomaly, values > threshold), fontsize=10, loc="left")
+    _save(figure, path)
+
+
+def draw_score_histogram(axes: Axes, anomaly: np.ndarray, values: np.ndarray, threshold: float | None,
+                         bins: int = 40, fontsize: float = 9) -> None:
+    """Draws what `score_histogram` shows, without its title, on matplotlib axes.
+
+    Args:
+        axes: to draw on.
+        anomaly: bool (n,).
+        values: float64 (n,), finite scores.
+        threshold, bins: as in `score_histogram`.
+        fontsize: of the legend.
+    """
     marks = values if threshold is None else np.append(values, check_scores([threshold], "threshold"))
     low, high = float(marks.min()), float(marks.max())
     start, end = np.quantile(values, (.025, .975))
     far = max(end + 3 * (end - start), marks[-1] if threshold is not None else end)
     cut = far if end > start and far < high else None
     edges = np.linspace(low, cut or high, bins + 1) if high > low else np.array([low - .5, low + .5])
-
-    figure = Figure(figsize=(8, 4.2), dpi=dpi, layout="constrained")
-    axes = figure.add_subplot()
     for kind, name, colour in ((False, "normal samples", NORMAL), (True, "anomalies", ANOMALY)):
         part = values[anomaly == kind]
         if part.size:
@@ -274,13 +291,11 @@ def score_histogram(labels: ArrayLike, scores: ArrayLike, threshold: float | Non
     if threshold is not None:
         axes.axvline(threshold, color="black", linestyle="--", linewidth=1.4,
                      label=f"threshold {_short(threshold)}")
-        axes.set_title(_decision_words(anomaly, values > threshold), fontsize=10, loc="left")
     axes.set_xlabel("score (higher = more anomalous)"
                     + ("" if cut is None else f"; scores above {cut:.3g} are counted in the last bar"))
     axes.set_ylabel("% of its kind")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    _save(figure, path)
+    axes.legend(frameon=False, fontsize=fontsize)
 
 
 def _decision_words(anomaly: np.ndarray, alarm: np.ndarray) -> str:

@@ -1,0 +1,88 @@
+"""Results in plain words, the same in the report and on the command line."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from scipy import stats
+
+
+class PerThousand(NamedTuple):
+    """A count of errors and what it lets one expect of 1000 more samples of the same kind."""
+
+    count: int
+    total: int
+    expected: float
+    low: float
+    high: float
+
+
+def per_thousand(count: int, total: int) -> PerThousand:
+    """Errors expected in 1000 samples, with the exact (Clopper-Pearson) 95 % interval.
+
+    Args:
+        count: errors seen.
+        total: samples of that kind, at least 1.
+    """
+    interval = stats.binomtest(count, total).proportion_ci(0.95, "exact")
+    return PerThousand(count, total, 1000 * count / total, 1000 * interval.low, 1000 * interval.high)
+
+
+def percent(share: float) -> str:
+    """0.05 as "5 %", 0.001 as "0.1 %"."""
+    return f"{100 * share:.4g} %"
+
+
+def promise(calibration: dict) -> str:
+    """What a threshold was chosen for, in half a sentence.
+
+    Args:
+        calibration: what `Calibration.to_dict` gives.
+    """
+    policy = calibration["policy"]
+    if policy == "false_alarm_rate":
+        rate = percent(calibration["false_alarm_rate"])
+        if calibration["confidence"] is None:
+            return f"chosen so that on average at most {rate} of new normal samples raise a false alarm"
+        return (
+            f"chosen so that at most {rate} of new normal samples raise a false alarm, "
+            f"with {percent(calibration['confidence'])} confidence"
+        )
+    if policy == "quantile":
+        return f"chosen so that {percent(calibration['quantile'])} of the held-out normals lie at or under it"
+    found = (
+        f"finds {percent(calibration['observed_recall'])} of {calibration['n_anomaly']} labelled anomalies"
+    )
+    if policy == "wanted_recall":
+        wanted = percent(calibration["wanted_recall"])
+        return f"chosen to find at least {wanted} of the labelled anomalies ({found})"
+    return f"chosen for the best balance of finds and false alarms on labelled samples ({found})"
+
+
+# From each AUROC up: how well normal and anomalous samples are told apart.
+_GRADES = (
+    (0.99, "almost without error"),
+    (0.95, "very well"),
+    (0.9, "well"),
+    (0.8, "fairly well"),
+    (0.7, "only roughly"),
+    (0.0, "barely"),
+)
+
+
+def auroc_verdict(auroc: float, interval: tuple[float, float]) -> str:
+    """An AUROC with its 95 % interval in a sentence that needs no knowledge of the word.
+
+    Args:
+        auroc: in [0, 1].
+        interval: (low, high).
+    """
+    low, high = interval
+    if auroc == 1:
+        return "In this test every anomaly scores higher than every normal sample."
+    if high < 0.5:
+        return "This detector does worse than guessing: it scores normal samples above anomalies."
+    if low <= 0.5:
+        return "In this test the detector cannot be told from guessing."
+    grade = next(words for least, words in _GRADES if auroc >= least)
+    return f"The detector tells anomalies from normal samples {grade}."

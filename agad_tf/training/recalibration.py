@@ -1,0 +1,186 @@
+"""A new threshold for a finished run, without training."""
+
+import functools
+import hashlib
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agad_tf.data.records import is_shard_folder
+from agad_tf.data.sources import Samples, list_images, load_samples, read_image
+from agad_tf.errors import InputError
+from agad_tf.evaluation import thresholds
+from agad_tf.training.run import Run, evaluation_data
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """What `recalibrate` did.
+
+    Attributes:
+        calibration: the new one, now in the run's `calibration.json`.
+        previous: the run's calibration before, None where it had none.
+        kept_as: the file that keeps the previous one, None where there was none.
+        left_out: given samples that were left out because the run was trained on them.
+    """
+
+    calibration: thresholds.Calibration
+    previous: thresholds.Calibration | None
+    kept_as: Path | None
+    left_out: int
+
+
+def recalibrate(
+    run: Run,
+    policy: str | None = None,
+    rate: float | None = None,
+    confidence: float | None = None,
+    recall: float | None = None,
+    quantile: float | None = None,
+    normals: str | Path | None = None,
+    anomalies: str | Path | None = None,
+) -> Recalibration:
+    """Chooses a threshold again and writes the run's `calibration.json`; the old one is kept beside it.
+
+    The old file becomes `calibration-1.json`, `calibration-2.json`, ... with the oldest first. Weights,
+    `metrics.json` and exports stay as they are: a run's metrics tell what held when it was trained, and an
+    export carries the calibration of its day.
+
+    Args:
+        run: from `load_run`.
+        policy: one of `thresholds.POLICIES`; None follows from the wanted figure: `recall` means
+            wanted_recall, `quantile` means quantile, anything else false_alarm_rate.
+        rate, confidence, recall, quantile: see `thresholds.calibrate`; rate None is .05.
+        normals: a folder of images, or a labelled source whose normals are meant; None takes the held-out
+            normals of the run. Samples that the run was trained on are left out where its data can be read.
+        anomalies: the same for anomalies. None takes those the run held out, unless normals are given.
+
+    Raises:
+        InputError: too few normals for the rate, no anomalies where the policy needs them, a figure of
+            another policy, data that cannot be read. Nothing is written then.
+    """
+    if policy is None:
+        policy = (
+            "wanted_recall"
+            if recall is not None
+            else "quantile"
+            if quantile is not None
+            else "false_alarm_rate"
+        )
+    if rate is not None and policy != "false_alarm_rate":
+        raise InputError(f"policy {policy} takes no rate, received {rate:g}: leave it out")
+    settings = {"rate": 0.05 if rate is None else rate, "confidence": confidence}
+    settings |= {"recall": recall, "quantile": quantile}
+    images = _Images(run)
+    if normals is None:
+        normal_scores, source = images.held_out("validation_normal"), "held-out normals of the training part"
+        if not len(normal_scores):
+            raise InputError(
+                f"{run.path}: expected held-out normals, received a run that held none out: give --normals"
+            )
+    else:
+        normal_scores, source = images.given(normals, normal=True), f"normals of {normals}"
+    anomaly_scores = None
+    if anomalies is not None:
+        anomaly_scores = images.given(anomalies, normal=False)
+    elif normals is None:
+        anomaly_scores = images.held_out("validation_anomaly")
+    calibration = thresholds.calibrate(
+        normal_scores, anomaly_scores, policy, **settings, score=run.model.score, split=source
+    )
+    kept_as = _keep(run.path / "calibration.json")
+    calibration.save(run.path / "calibration.json")
+    return Recalibration(calibration, run.calibration, kept_as, images.left_out)
+
+
+def _keep(path: Path) -> Path | None:
+    """Copies a calibration to the first free `calibration-<n>.json`; it stays in place until replaced."""
+    if not path.is_file():
+        return None
+    number = 1
+    while (kept := path.with_name(f"{path.stem}-{number}.json")).exists():
+        number += 1
+    thresholds.write_atomically(kept, path.read_bytes())
+    return kept
+
+
+class _Images:
+    """Scores of samples from the run or from elsewhere; counts those it was trained on."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.left_out = 0
+        self._trained: set[bytes] | None = None
+
+    @functools.cached_property
+    def _own(self):
+        return evaluation_data(self.run, None)
+
+    def held_out(self, part: str) -> np.ndarray:
+        samples, split = self._own
+        return self._scores(list(samples.x[getattr(split, part)]))
+
+    def given(self, source: str | Path, normal: bool) -> np.ndarray:
+        kind = "normals" if normal else "anomalies"
+        x = _read(Path(source), self.run, normal)
+        fresh = [image for image in x if _digest(image) not in self._training_digests()]
+        self.left_out += len(x) - len(fresh)
+        if not fresh:
+            why = f"{len(x)} samples that the run was trained on" if len(x) else "none"
+            raise InputError(f"{source}: expected {kind} to calibrate on, received {why}: give held-out ones")
+        return self._scores(fresh)
+
+    def _training_digests(self) -> set[bytes]:
+        if self._trained is None:
+            try:
+                samples, split = self._own
+            except InputError:  # the training data have gone: nothing to compare with
+                self._trained = set()
+            else:
+                rows = np.concatenate([split.train_normal, split.train_anomaly])
+                self._trained = {_digest(image) for image in samples.x[rows]}
+        return self._trained
+
+    def _scores(self, x: list[np.ndarray]) -> np.ndarray:
+        """Scores in the order given; samples of one size are predicted together."""
+        by_shape = defaultdict(list)
+        for index, image in enumerate(x):
+            by_shape[image.shape].append(index)
+        scores = np.empty(len(x))
+        for rows in by_shape.values():
+            scores[rows] = self.run.model.predict(np.stack([x[row] for row in rows]), verbose=0)
+        return scores
+
+
+def _read(source: Path, run: Run, normal: bool) -> np.ndarray | list[np.ndarray]:
+    """All images of a folder without class folders, or the rows of one kind of a labelled source."""
+    channels = run.model.sample_shape[-1]
+    flat = source.is_dir() and not any(entry.is_dir() for entry in source.iterdir())
+    if flat and not is_shard_folder(source):
+        return [read_image(path, channels) for path in list_images(source)]
+    samples = load_samples(source, channels=channels)
+    return samples.x[_is_normal(samples, run) == normal]
+
+
+def _is_normal(samples: Samples, run: Run) -> np.ndarray:
+    """bool (n,): by what the source says, else by the names of the classes that are normal in the run."""
+    if samples.normal_classes is not None:
+        return np.isin(samples.classes, samples.normal_classes)
+    about = run.split.settings
+    names = {about["class_names"][index] for index in about["normal_classes"]}
+    found = [index for index, name in enumerate(samples.class_names) if name in names]
+    if not found:
+        raise InputError(
+            f"{samples.name}: expected a class that is normal in the run ({', '.join(sorted(names))}), "
+            f"received the classes {', '.join(samples.class_names)}: put the images into one folder"
+        )
+    return np.isin(samples.classes, found)
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(
+        json.dumps(image.shape).encode() + np.ascontiguousarray(image).tobytes(), digest_size=16
+    ).digest()
