@@ -27,7 +27,7 @@ ORDER = [
 BESIDE = {"losses", "data", "evaluation"}
 FIRST_TO_KNOW_THEM = 3  # models
 
-WITH_TENSORFLOW_IN_DATA = {"quota.py", "records.py"}
+WITH_TENSORFLOW_IN_DATA = {"augmentation.py", "quota.py", "streams.py"}
 HEAVY = {"tensorflow", "keras"}
 
 

@@ -28,6 +28,10 @@ _DECODE_ERRORS = (
 )  # fmt: skip
 
 
+class MixedSizesError(InputError):
+    """Images of several sizes where one array is to hold them; an image size to resize them to helps."""
+
+
 def read_image(path: str | Path, channels: int | None = None) -> np.ndarray:
     """Decodes one JPEG, PNG or BMP file.
 
@@ -175,7 +179,7 @@ def decode_all(
                 if out is None:
                     out = np.empty((count, *pixels.shape), np.uint8)
                 if pixels.shape[:2] != out.shape[1:3]:
-                    raise InputError(
+                    raise MixedSizesError(
                         f"{name(index)}: expected {_size(out.shape[1:3])} (height x width) as in {name(0)}, "
                         f"received {_size(pixels.shape[:2])}; pass an image size to resize all images"
                     )

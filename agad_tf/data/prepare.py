@@ -21,7 +21,14 @@ from tqdm import tqdm
 
 from agad_tf.data import records
 from agad_tf.data.grouping import content_digest
-from agad_tf.data.images import check_crop, image_is_grey, read_image, resize_uint8, set_channels
+from agad_tf.data.images import (
+    MixedSizesError,
+    check_crop,
+    image_is_grey,
+    read_image,
+    resize_uint8,
+    set_channels,
+)
 from agad_tf.data.listing import Listing
 from agad_tf.data.protocols import normal_class_indices
 from agad_tf.data.samples import Samples
@@ -64,7 +71,7 @@ class _Plan:
         if self.image_size is not None:
             pixels = resize_uint8(pixels, self.image_size, self.crop)
         if pixels.shape != self.shape:
-            raise InputError(
+            raise MixedSizesError(
                 f"expected {self.shape[0]} x {self.shape[1]} (height x width) as in the first image, "
                 f"received {pixels.shape[0]} x {pixels.shape[1]}; pass an image size to resize all images"
             )
@@ -350,7 +357,7 @@ def _images(
         try:
             return plan.convert(pixels)
         except InputError as error:
-            return InputError(f"{source.root / source.paths[row]}: {error}")
+            return type(error)(f"{source.root / source.paths[row]}: {error}")
 
     block = int(min(256, max(1, _BLOCK_BYTES // np.prod(plan.shape))))
     for start in range(0, len(rows), block):
@@ -410,6 +417,7 @@ def _manifest(
         "image_shape": list(plan.shape),
         "class_names": list(source.class_names),
         "normal_classes": list(normals),
+        "named_by_source": source.normal_classes is not None,
         "counts": {kind: counts[kind] for kind in records.KINDS} | {"skipped": len(skipped)},
         "class_counts": {name: per_class[name] for name in source.class_names},
         "skipped": skipped,

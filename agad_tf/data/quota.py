@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
+from agad_tf.data.augmentation import Augmentation, augmentation_layers, augmented
 from agad_tf.data.rows import LazyRows
+from agad_tf.data.streams import IndexedRows, StreamedRows
 from agad_tf.errors import InputError
 
 _log = logging.getLogger(__name__)
-_NORMALS, _FILL, _ANOMALIES = range(3)  # kinds of shuffle, each with its own random stream
-_KINDS = 3
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,9 @@ def quota_batches(
     seed: int = 0,
     *,
     replicas: int = 1,
+    workers: int = 1,
+    worker: int = 0,
+    augment: Augmentation | None = None,
     shuffle_buffer: int = 10_000,
 ) -> tf.data.Dataset:
     """Batches that each hold the same number of anomalies, at fixed positions spread evenly over the batch.
@@ -90,11 +92,17 @@ def quota_batches(
         seed: any whole number.
         replicas: number of devices that share a batch; must divide the batch size and the number of
             anomalies.
+        workers: number of processes that share a batch, each with a dataset of its own; must divide both too.
+        worker: which of them this is, from 0. It gets its slice of every batch, batch_size / workers rows,
+            and reads no other rows: however the data lie in files, no worker is without anomalies.
+        augment: a Keras image augmentation layer or several, applied to the training batches (see
+            `agad_tf.data.augmentation.augmentation_layers`); their draws too depend on seed, epoch and step
+            alone. None, as in the papers, leaves the images as they are.
         shuffle_buffer: elements a shuffle holds where datasets are given. Arrays are shuffled whole.
 
     Returns:
-        Dataset of (x, y) of static shape: x (batch_size, ...) with its dtype unchanged, y int32
-        (batch_size,), 0 normal and 1 anomaly.
+        Dataset of (x, y) of static shape: x (batch_size / workers, ...) with its dtype unchanged, y int32
+        (batch_size / workers,), 0 normal and 1 anomaly.
 
     Raises:
         InputError: no normals, too few for the batch (says how large it can be), a quota that leaves no room
@@ -106,10 +114,15 @@ def quota_batches(
     if anomaly is not None and not isinstance(anomaly, tf.data.Dataset) and not len(anomaly):
         anomaly = None
     if isinstance(normal, tf.data.Dataset) or isinstance(anomaly, tf.data.Dataset):
-        source = _DatasetRows(normal, anomaly, int(seed) % 2**63, shuffle_buffer)
+        source = StreamedRows(normal, anomaly, int(seed) % 2**63, shuffle_buffer)
     else:
-        source = _ArrayRows(normal, anomaly, int(seed) % 2**63)
-    quota = _plan(source.n_normal, source.n_anomaly, batch_size, min_anomalies, replicas)
+        source = IndexedRows(normal, anomaly, int(seed) % 2**63)
+    quota = _plan(source.n_normal, source.n_anomaly, batch_size, min_anomalies, replicas, workers)
+    if not 0 <= worker < workers:
+        raise InputError(f"expected worker from 0 to {workers - 1}, received {worker}; count them from 0")
+    layers = augmentation_layers(augment)
+    if layers:  # once outside of the dataset: layers are built, and what is wrong with them is told plainly
+        augmented(layers, tf.zeros((2, *source.spec.shape), source.spec.dtype), tf.zeros(2, tf.int64))
     _log.info(
         "quota: %d anomalies in each batch of %d, %d steps an epoch, each anomaly seen %.2f times an epoch",
         quota.anomalies_per_batch,
@@ -117,7 +130,7 @@ def quota_batches(
         quota.steps_per_epoch,
         quota.repeat_rate,
     )
-    return _assemble(source, quota)
+    return _assemble(source, quota, workers, worker, layers)
 
 
 def _as_rows(rows):
@@ -125,9 +138,9 @@ def _as_rows(rows):
     return rows if rows is None or isinstance(rows, known) else np.asarray(rows)
 
 
-def _plan(n: int, a: int, batch_size: int, min_anomalies: int, replicas: int) -> Quota:
+def _plan(n: int, a: int, batch_size: int, min_anomalies: int, replicas: int, workers: int) -> Quota:
     """Checks the numbers and works out the quota."""
-    for name, value in (("batch_size", batch_size), ("replicas", replicas)):
+    for name, value in (("batch_size", batch_size), ("replicas", replicas), ("workers", workers)):
         if value < 1:
             raise InputError(f"expected {name} of at least 1, received {value}; pass a larger one")
     if not n:
@@ -144,18 +157,19 @@ def _plan(n: int, a: int, batch_size: int, min_anomalies: int, replicas: int) ->
             f"(min_anomalies {min_anomalies}, {a} anomalies beside {n} normals); raise batch_size or lower "
             "min_anomalies or the anomalies"
         )
-    if batch_size % replicas:
-        raise InputError(
-            f"expected a batch size that {replicas} replicas divide, received {batch_size}; the nearest are "
-            f"{_nearest(batch_size, replicas, replicas)}"
-        )
-    if q % replicas:
-        # A quota that follows from the share of anomalies can only be raised.
-        least = anomalies_per_batch(n, a, batch_size, 1)
-        raise InputError(
-            f"expected a number of anomalies in a batch that {replicas} replicas divide, received {q}; the "
-            f"nearest min_anomalies are {_nearest(q, replicas, least)}"
-        )
+    for sharing, name in ((replicas, "replicas"), (workers, "workers")):
+        if batch_size % sharing:
+            raise InputError(
+                f"expected a batch size that {sharing} {name} divide, received {batch_size}; the nearest are "
+                f"{_nearest(batch_size, sharing, sharing)}"
+            )
+        if q % sharing:
+            # A quota that follows from the share of anomalies can only be raised.
+            least = anomalies_per_batch(n, a, batch_size, 1)
+            raise InputError(
+                f"expected a number of anomalies in a batch that {sharing} {name} divide, received {q}; the "
+                f"nearest min_anomalies are {_nearest(q, sharing, least)}"
+            )
     p = batch_size - q
     if p > 2 * n:
         possible = (
@@ -176,7 +190,9 @@ def _nearest(value: int, divisor: int, least: int) -> str:
     return " and ".join(str(number) for number in (below, below + divisor) if number >= max(least, 1))
 
 
-def _assemble(source: _ArrayRows | _DatasetRows, quota: Quota) -> tf.data.Dataset:
+def _assemble(
+    source: IndexedRows | StreamedRows, quota: Quota, workers: int, worker: int, layers: list
+) -> tf.data.Dataset:
     p, q = quota.normals_per_batch, quota.anomalies_per_batch
     positions = anomaly_positions(quota.batch_size, q)
     labels = np.zeros(quota.batch_size, np.int32)
@@ -185,14 +201,33 @@ def _assemble(source: _ArrayRows | _DatasetRows, quota: Quota) -> tf.data.Datase
     order = np.empty(quota.batch_size, np.int64)
     order[labels == 0] = np.arange(p)
     order[positions] = p + np.arange(q)
+    if workers > 1:
+        size = quota.batch_size // workers
+        mine = slice(worker * size, (worker + 1) * size)
+        labels, order = labels[mine], order[mine]
+    wanted = [order[labels == 0], order[labels == 1] - p]
+    # The same order among the wanted rows alone.
+    order = np.argsort(np.argsort(order))
 
-    def batch(*rows):
+    def batch(rows, number):
+        if workers > 1:
+            rows = [tf.gather(some, index) for some, index in zip(rows, wanted, strict=False)]
         x = source.rows(order, *rows)
-        x.set_shape((quota.batch_size, *x.shape[1:]))
+        x.set_shape((len(labels), *x.shape[1:]))
+        if layers:
+            seed = tf.stack([tf.constant(source.seed, tf.int64), number * workers + worker])
+            x = augmented(layers, x, seed)
         return x, tf.constant(labels)
 
     def epochs(numbers: tf.data.Dataset, skip: int, cardinality: int) -> tf.data.Dataset:
-        keys = numbers.flat_map(lambda epoch: source.epoch(epoch, quota))
+        def one(epoch: tf.Tensor) -> tf.data.Dataset:
+            first = epoch * quota.steps_per_epoch
+            return tf.data.Dataset.zip(
+                source.epoch(epoch, quota.steps_per_epoch, p, q),
+                tf.data.Dataset.range(first, first + quota.steps_per_epoch),
+            )
+
+        keys = numbers.flat_map(one)
         keys = keys.skip(skip).apply(tf.data.experimental.assert_cardinality(cardinality))
         batches = keys.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return batches.prefetch(tf.data.AUTOTUNE)
@@ -218,156 +253,3 @@ def _assemble(source: _ArrayRows | _DatasetRows, quota: Quota) -> tf.data.Datase
     dataset = epochs(tf.data.Dataset.from_tensors(0).map(iteration), 0, quota.steps_per_epoch)
     dataset.quota, dataset.stream = quota, stream
     return dataset
-
-
-def _spec(rows, what: str) -> tf.TensorSpec:
-    """Shape and dtype of one row."""
-    if isinstance(rows, tf.data.Dataset):
-        spec = rows.element_spec
-        if not isinstance(spec, tf.TensorSpec):
-            raise InputError(
-                f"expected {what} as a dataset of x alone, received elements {spec}; map it to x"
-            )
-        shape = spec.shape
-    else:
-        spec, shape = rows, rows.shape[1:]
-    shape = tf.TensorShape(shape)
-    if shape.rank not in (1, 3) or not shape.is_fully_defined():
-        raise InputError(
-            f"expected {what} as images (height, width, channels) or table rows (features,) of known shape, "
-            f"received rows of shape {shape}; resize or reshape them, and give datasets unbatched"
-        )
-    return tf.TensorSpec(shape, spec.dtype)
-
-
-def _check_alike(normal: tf.TensorSpec, anomaly: tf.TensorSpec) -> None:
-    if normal != anomaly:
-        raise InputError(
-            f"expected normals and anomalies alike, received rows of shape {normal.shape} "
-            f"{normal.dtype.name} and {anomaly.shape} {anomaly.dtype.name}; convert one of them"
-        )
-
-
-def _seed(seed: int, which: int, index: tf.Tensor) -> tf.Tensor:
-    """A seed of shape (2,) for one shuffle: different for any two (seed, kind of shuffle, index)."""
-    return tf.stack([tf.constant(seed, tf.int64), _KINDS * index + which])
-
-
-class _ArrayRows:
-    """Rows in memory or in shards, drawn by index."""
-
-    def __init__(self, normal, anomaly, seed: int):
-        spec = _spec(normal, "normal")
-        self.seed, self.n_normal, self.n_anomaly = seed, len(normal), 0
-        self.normal = _drawer(normal)
-        if anomaly is not None:
-            _check_alike(spec, _spec(anomaly, "anomaly"))
-            self.n_anomaly, self.anomaly = len(anomaly), _drawer(anomaly)
-            # Few anomalies are drawn many passes at once: one by one costs more than the batches do.
-            self.block = max(1, 256 // self.n_anomaly) * self.n_anomaly
-
-    def _shuffled(self, length: int, which: int, index: tf.Tensor) -> tf.Tensor:
-        # Not `index_shuffle`: of few rows it reaches only some of the orders, and those unequally often.
-        rows = tf.range(length, dtype=tf.int64)
-        return tf.random.experimental.stateless_shuffle(rows, _seed(self.seed, which, index), alg="philox")
-
-    def _anomaly_block(self, number: tf.Tensor) -> tf.Tensor:
-        if self.block == self.n_anomaly:
-            return self._shuffled(self.n_anomaly, _ANOMALIES, number)
-        shape = (self.block // self.n_anomaly, self.n_anomaly)
-        keys = tf.random.stateless_uniform(shape, _seed(self.seed, _ANOMALIES, number), alg="philox")
-        return tf.reshape(tf.cast(tf.argsort(keys), tf.int64), [-1])
-
-    def epoch(self, epoch: tf.Tensor, quota: Quota) -> tf.data.Dataset:
-        steps, p, q = quota.steps_per_epoch, quota.normals_per_batch, quota.anomalies_per_batch
-        passes = [self._shuffled(quota.n_normal, which, epoch) for which in (_NORMALS, _FILL)]
-        indices = [tf.reshape(tf.concat(passes, 0)[: steps * p], (steps, p))]
-        if q:
-            first, offset = _under_way(epoch, quota, self.block)
-            # Enough blocks for an epoch that begins at the end of one.
-            numbers = first + tf.range((steps * q - 1) // self.block + 2, dtype=tf.int64)
-            blocks = tf.reshape(tf.map_fn(self._anomaly_block, numbers, fn_output_signature=tf.int64), [-1])
-            indices.append(tf.reshape(blocks[offset : offset + steps * q], (steps, q)))
-        return tf.data.Dataset.from_tensor_slices(tuple(indices))
-
-    def rows(self, order: np.ndarray, normals: tf.Tensor, anomalies: tf.Tensor | None = None) -> tf.Tensor:
-        x = self.normal(normals)
-        if anomalies is None:
-            return x
-        return tf.gather(tf.concat([x, self.anomaly(anomalies)], 0), order)
-
-
-def _drawer(rows: np.ndarray | LazyRows | tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-    """What turns positions into rows, inside of a dataset."""
-    if isinstance(rows, LazyRows):
-
-        def read(positions):
-            x = tf.numpy_function(rows.read, [positions], tf.uint8, stateful=False)
-            x.set_shape((positions.shape[0], *rows.shape[1:]))
-            return x
-
-        return read
-    # On the host, where tf.data works, and as a tensor that the dataset captures: no graph holds pixels.
-    with tf.device("CPU:0"):
-        tensor = tf.convert_to_tensor(rows)
-    return lambda positions: tf.gather(tensor, positions)
-
-
-class _DatasetRows:
-    """Rows that datasets read one by one, shuffled through a bounded buffer."""
-
-    def __init__(self, normal, anomaly, seed: int, shuffle_buffer: int):
-        if shuffle_buffer < 1:
-            raise InputError(
-                f"expected a shuffle_buffer of at least 1, received {shuffle_buffer}; pass a larger one"
-            )
-        spec = _spec(normal, "normal")
-        self.seed, self.buffer, self.n_anomaly = seed, shuffle_buffer, 0
-        self.normal, self.n_normal = _counted(normal, "normal")
-        if anomaly is not None:
-            _check_alike(spec, _spec(anomaly, "anomaly"))
-            self.anomaly, self.n_anomaly = _counted(anomaly, "anomaly")
-
-    def _shuffled(self, dataset: tf.data.Dataset, which: int, index: tf.Tensor) -> tf.data.Dataset:
-        if not tf.executing_eagerly():
-            # Inside of the dataset's function this sets the seed of that function's graph alone. Without it
-            # the order would depend on what the program gave to tf.random.set_seed. Not 0: shuffle compares
-            # the pair (graph seed, own seed) with (0, 0), which fails for a tensor unless the first differs.
-            tf.random.set_seed(1)
-        seed = tf.random.stateless_uniform((), _seed(self.seed, which, index), None, None, tf.int64)
-        return dataset.shuffle(self.buffer, seed, reshuffle_each_iteration=False)
-
-    def epoch(self, epoch: tf.Tensor, quota: Quota) -> tf.data.Dataset:
-        normals, fill = (self._shuffled(self.normal, which, epoch) for which in (_NORMALS, _FILL))
-        streams = [normals.concatenate(fill).batch(quota.normals_per_batch, drop_remainder=True)]
-        if quota.n_anomaly:
-            first, offset = _under_way(epoch, quota, self.n_anomaly)
-            passes = tf.data.Dataset.range(first, tf.int64.max).flat_map(
-                lambda number: self._shuffled(self.anomaly, _ANOMALIES, number)
-            )
-            streams.append(passes.skip(offset).batch(quota.anomalies_per_batch, drop_remainder=True))
-        return tf.data.Dataset.zip(tuple(streams)).take(quota.steps_per_epoch)
-
-    def rows(self, order: np.ndarray, normals: tf.Tensor, anomalies: tf.Tensor | None = None) -> tf.Tensor:
-        if anomalies is None:
-            return normals
-        return tf.gather(tf.concat([normals, anomalies], 0), order)
-
-
-def _under_way(epoch: tf.Tensor, quota: Quota, block: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """The block of anomalies that is under way when the epoch begins, and how many of it are used up."""
-    used = epoch * (quota.steps_per_epoch * quota.anomalies_per_batch)
-    return used // block, used % block
-
-
-def _counted(rows, what: str) -> tuple[tf.data.Dataset, int]:
-    if isinstance(rows, LazyRows):
-        raise InputError(f"expected normals and anomalies alike, received a dataset and {what} in shards")
-    if not isinstance(rows, tf.data.Dataset):
-        return tf.data.Dataset.from_tensor_slices(rows), len(rows)
-    count = int(rows.cardinality())
-    if count == tf.data.INFINITE_CARDINALITY:
-        raise InputError(f"expected {what} as a finite dataset, received an infinite one; leave out repeat()")
-    if count == tf.data.UNKNOWN_CARDINALITY:
-        count = int(rows.reduce(np.int64(0), lambda total, _: total + 1))
-    return rows, count

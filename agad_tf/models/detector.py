@@ -128,6 +128,7 @@ class AnomalyDetector(AnomalyScorer):
         steps_per_epoch=None,
         min_anomalies=32,
         seed=0,
+        augment=None,
         **kwargs,
     ):
         """Trains on normal samples and, where there are any, labelled anomalies.
@@ -142,6 +143,9 @@ class AnomalyDetector(AnomalyScorer):
             validation_data: (x, y) for `evaluate` after each epoch.
             min_anomalies: the least number of anomalies in every batch where there are any, for arrays.
             seed: of the order of the samples.
+            augment: Keras image augmentation layers for the training batches, or their names and arguments,
+                `{"RandomFlip": {"mode": "horizontal"}}`; None, as in the papers, for none. With a dataset,
+                put them into it.
 
         Returns:
             `keras.callbacks.History`.
@@ -151,8 +155,8 @@ class AnomalyDetector(AnomalyScorer):
         """
         if kwargs:
             raise InputError(
-                f"fit expects x, y, batch_size, epochs, callbacks, validation_data, min_anomalies, seed; "
-                f"received {', '.join(kwargs)}: leave it out"
+                f"fit expects x, y, batch_size, epochs, callbacks, validation_data, min_anomalies, seed, "
+                f"augment; received {', '.join(kwargs)}: leave it out"
             )
         if not self.compiled:
             self.compile()
@@ -169,6 +173,11 @@ class AnomalyDetector(AnomalyScorer):
         if isinstance(x, tf.data.Dataset):
             if y is not None:
                 raise InputError("fit expects labels inside the dataset, received y beside it: leave y out")
+            if augment is not None:
+                raise InputError(
+                    "fit expects augmentation inside the dataset, received augment beside it: give it to "
+                    "quota_batches"
+                )
             dataset = x
         else:
             x, y = self._check_labelled(x, y)
@@ -184,6 +193,7 @@ class AnomalyDetector(AnomalyScorer):
                 min_anomalies,
                 seed=seed,
                 replicas=replicas,
+                augment=augment,
             )
         quota = getattr(dataset, "quota", None)
         if quota is not None:
