@@ -18,7 +18,12 @@ def _two_cpus():
 
     tf.get_logger().setLevel("ERROR")
     cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    except RuntimeError as error:
+        raise RuntimeError(
+            "a test module makes tensors while it is imported; make them in the tests"
+        ) from error
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,6 @@
 """AGAD's train_step against Algorithm 1 worked out sample by sample, and what each loss moves."""
 
-import inspect
 import math
-import re
 
 import keras
 import numpy as np
@@ -10,12 +8,8 @@ import pytest
 import tensorflow as tf
 from agad_cases import batch, copy_weights, make, train_once, values
 
-from agad_tf import AGAD
-from agad_tf.errors import InputError
 from agad_tf.layers import BN_STRATEGIES
 from agad_tf.losses import agad as losses
-from agad_tf.models.agad import LITERAL
-from agad_tf.models.detector import AnomalyDetector
 
 MIXED = [0, 1, 0, 0, 1, 0]
 SGD = {"generator_optimizer": "sgd", "discriminator_optimizer": "sgd"}
@@ -322,70 +316,6 @@ def test_average_of_the_weights_that_score():
             for mine, other in zip(scoring.batch_norms(), raw.batch_norms(), strict=True):
                 np.testing.assert_array_equal(mine.moving_mean, other.moving_mean)
     assert float(model.average_steps) == 4
-
-
-# -- settings ------------------------------------------------------------------------------------------------
-
-
-def documented(function):
-    """Argument name to its text in the Args section."""
-    text = inspect.getdoc(function).split("Args:")[1]
-    text = re.split(r"\n(?:Returns|Raises|Attributes|Source):", text)[0]
-    entries = re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {8,}.*)*)", text, re.M)
-    return {name: words for names, words in entries for name in names.split(", ")}
-
-
-def test_literal_sets_the_documented_stabilisers_and_nothing_else():
-    stabilisers = {name for name, text in documented(AGAD.compile).items() if text.startswith("stabiliser:")}
-    assert stabilisers == set(LITERAL)
-    model = make()
-    usual = dict(model.settings)
-    model.compile(literal=True)
-    changed = {name: value for name, value in model.settings.items() if value != usual[name]}
-    off = {"reciprocal_epsilon": 0.0, "clip_norm": None, "average_epochs": 0.0, "guard": False}
-    assert changed == off | {"reestimate_batch_norm": False, "literal": True}
-    assert model.settings["discriminator_sees_anomaly_reconstructions"] is False
-    model.compile(literal=True, discriminator_sees_anomaly_reconstructions=True, clip_norm=3.0)
-    assert {name: model.settings[name] for name in LITERAL} == LITERAL
-
-
-def test_defaults_of_the_paper():
-    defaults = {name: p.default for name, p in inspect.signature(AGAD.compile).parameters.items()}
-    assert defaults["learning_rate"] == 2e-4
-    names = ("adversarial_weight", "contextual_weight", "contextual_adversarial_weight", "latent_weight")
-    assert [defaults[name] for name in names] == [1, 50, 15, 5]
-    fit = inspect.signature(AGAD.fit).parameters
-    assert (fit["batch_size"].default, fit["min_anomalies"].default) == (256, 32)
-    model = make()
-    assert type(model.optimizer) is type(model.discriminator_optimizer) is keras.optimizers.Adam
-    for optimizer in (model.optimizer, model.discriminator_optimizer):
-        assert float(optimizer.learning_rate) == pytest.approx(2e-4)
-        assert optimizer.beta_1 == 0.5
-
-
-@pytest.mark.parametrize(
-    "function", [AGAD.__init__, AGAD.compile, AGAD.fit, AnomalyDetector.prepare_scoring, losses.latent_loss]
-)
-def test_documented_arguments_and_defaults_are_those_of_the_signature(function):
-    text = documented(AGAD if function is AGAD.__init__ else function)
-    parameters = inspect.signature(function).parameters
-    taken = {n for n, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD} - {"self"}
-    assert set(text) == taken
-    for name, words in text.items():
-        stated = re.search(r"(\S+) \(default\b", words) or re.search(
-            r"[Dd]efaults? (?:is |to )?([^\s),;]+)", words
-        )
-        if stated:
-            assert stated[1].strip("`,.\"'") == str(parameters[name].default), f"default of {name}"
-
-
-@pytest.mark.parametrize(
-    "name", ["latent_distance", "anomaly_contextual_pair", "group_weighting", "update_order"]
-)
-def test_unknown_settings(name):
-    model = make()
-    with pytest.raises(InputError, match=f"{name} expects one of .*, received 'other'"):
-        model.compile(**{name: "other"})
 
 
 # -- replicas ------------------------------------------------------------------------------------------------

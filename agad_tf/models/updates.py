@@ -34,7 +34,8 @@ def apply_clipped(optimizer, gradients, variables, clip_norm: float | None) -> t
         clip_norm: largest global norm; None for no clipping.
 
     Returns:
-        The global norm of the unscaled gradient before clipping, scalar.
+        The global norm of the unscaled gradient before clipping, scalar; 0 where a LossScaleOptimizer left
+        out the step.
     """
     present = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
     summed = [sum_over_replicas(tf.convert_to_tensor(g)) for g, _ in present]
@@ -46,6 +47,9 @@ def apply_clipped(optimizer, gradients, variables, clip_norm: float | None) -> t
         factor = tf.minimum(clip_norm / tf.maximum(norm, 1e-12), 1.0)
         present = [(g * tf.cast(factor, g.dtype), v) for g, v in present]
     optimizer.apply([g for g, _ in present], [v for _, v in present])
+    if scale is not None:
+        # A gradient that float16 cannot hold is no divergence: the optimizer lowers its scale and waits.
+        norm = tf.where(tf.math.is_finite(norm), norm, tf.zeros_like(norm))
     return norm
 
 
