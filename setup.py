@@ -31,6 +31,7 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "tfds": ["tensorflow-datasets>=4.9.10"],
         "tensorboard": ["tensorboard>=2.20"],
         "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.6"],
     },

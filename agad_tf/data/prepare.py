@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,36 +25,17 @@ from agad_tf.data.images import (
     MixedSizesError,
     check_crop,
     image_is_grey,
-    read_image,
     resize_uint8,
     set_channels,
 )
-from agad_tf.data.listing import Listing
+from agad_tf.data.inventory import Inventory, take_inventory
 from agad_tf.data.protocols import normal_class_indices
-from agad_tf.data.samples import Samples
-from agad_tf.data.sources import TFDS, check_size, find, list_source, load_samples
+from agad_tf.data.sources import check_size
 from agad_tf.errors import InputError
 
 SHARD_BYTES = 128 * 2**20
 MOST_SHARDS = 512  # each is an open file while training reads it
 _BLOCK_BYTES = 32 * 2**20  # pixels decoded ahead of the writer
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What `prepare` reads: labels at once, images one by one."""
-
-    name: str
-    root: Path
-    classes: np.ndarray
-    class_names: tuple[str, ...]
-    normal_classes: tuple[int, ...] | None
-    part: np.ndarray | None
-    paths: Sequence[str]  # relative to root; empty texts where there are no files
-    masks: Sequence[str]
-    read: Callable[[int], np.ndarray]
-    identity: Callable[[int], bytes]  # what tells whether an image has changed since
-    other_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,7 +104,7 @@ def prepare(
     check_crop(crop)
     if on_error not in ("stop", "skip"):
         raise InputError(f"on_error expects stop or skip, received {on_error!r}")
-    source = _open(spec, channels, out)
+    source = take_inventory(spec, channels, out)
     normals = normal_class_indices(source, normal_classes)
     workers = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
@@ -159,76 +140,14 @@ def prepare(
     return manifest
 
 
-def _open(spec: str | Path, channels: int | None, out: Path) -> _Source:
-    if str(spec) != "digits" and not str(spec).startswith(TFDS):
-        path = find(spec)
-        if path.is_dir() and records.is_shard_folder(path):
-            raise InputError(
-                f"{path}: expected images, received shards that are prepared already; train on them"
-            )
-        listing = list_source(path)
-        if listing is not None:
-            if path.is_dir() and path.resolve() in out.resolve().parents:
-                raise InputError(
-                    f"{out}: expected a folder outside of the source {path}; choose another --out"
-                )
-            return _from_listing(listing)
-    return _from_samples(load_samples(spec, channels=channels))
-
-
-def _from_listing(listing: Listing) -> _Source:
-    files = listing.files
-
-    def relative(path: Path | str | None) -> str:
-        return "" if path is None else os.path.relpath(path, listing.root)
-
-    def identity(row: int) -> bytes:
-        found = files[row].stat()
-        return f"{relative(files[row])}:{found.st_size}:{found.st_mtime_ns}".encode()
-
-    return _Source(
-        listing.name,
-        listing.root.resolve(),
-        listing.classes,
-        listing.class_names,
-        listing.normal_classes,
-        listing.part,
-        [relative(file) for file in files],
-        [relative(mask) for mask in listing.masks or [None] * len(files)],
-        lambda row: read_image(files[row]),
-        identity,
-        tuple(relative(file) for file in listing.other_files),
-    )
-
-
-def _from_samples(samples: Samples) -> _Source:
-    if samples.x.ndim != 4:
-        raise InputError(
-            f"{samples.name}: expected images to prepare, received a table; train on it directly"
-        )
-    nothing = [""] * len(samples.x)
-    return _Source(
-        samples.name,
-        Path(),
-        samples.classes,
-        samples.class_names,
-        samples.normal_classes,
-        samples.part,
-        nothing,
-        nothing,
-        lambda row: samples.x[row],
-        lambda row: content_digest(samples.x[row]),
-    )
-
-
-def _depth(source: _Source, pool: ThreadPoolExecutor) -> int:
+def _depth(source: Inventory, pool: ThreadPoolExecutor) -> int:
     if not any(source.paths[:1]):
         return source.read(0).shape[-1]
     grey = pool.map(lambda path: image_is_grey(source.root / path), source.paths)
     return 1 if all(grey) else 3
 
 
-def _plan(source: _Source, size: tuple[int, int] | None, depth: int, crop: str, on_error: str) -> _Plan:
+def _plan(source: Inventory, size: tuple[int, int] | None, depth: int, crop: str, on_error: str) -> _Plan:
     if size is not None:
         return _Plan((*size, depth), size, depth, crop)
     for row in range(len(source.classes)):
@@ -252,7 +171,7 @@ def _shards(normal: np.ndarray, plan: _Plan, shard_bytes: int) -> list[tuple[str
     return shards
 
 
-def _fingerprint(source: _Source, rows: np.ndarray, settings: dict, plan: _Plan) -> str:
+def _fingerprint(source: Inventory, rows: np.ndarray, settings: dict, plan: _Plan) -> str:
     """Changes with everything that the bytes of a shard depend on."""
     digest = hashlib.sha256(json.dumps([settings, plan.shape, source.class_names]).encode())
     for row in rows.tolist():
@@ -268,7 +187,7 @@ def _write_shard(
     name: str,
     kind: str,
     rows: np.ndarray,
-    source: _Source,
+    source: Inventory,
     plan: _Plan,
     pool: ThreadPoolExecutor,
     on_error: str,
@@ -330,7 +249,7 @@ def _write_shard(
 _HEADER, _FOOTER = 12, 4  # length and its checksum before, checksum behind the data of a TFRecord
 
 
-def _example(source: _Source, row: int, kind: str, pixels: bytes) -> bytes:
+def _example(source: Inventory, row: int, kind: str, pixels: bytes) -> bytes:
     import tensorflow as tf
 
     example = tf.train.Example()
@@ -345,7 +264,7 @@ def _example(source: _Source, row: int, kind: str, pixels: bytes) -> bytes:
 
 
 def _images(
-    rows: np.ndarray, source: _Source, plan: _Plan, pool: ThreadPoolExecutor
+    rows: np.ndarray, source: Inventory, plan: _Plan, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[int, np.ndarray | InputError]]:
     """The converted images in order, or the reason why there is none, a bounded number decoded ahead."""
 
@@ -395,7 +314,7 @@ def _entry(target: Path, index_target: Path, about: dict, count: int) -> dict:
 
 
 def _manifest(
-    source: _Source, normals: Sequence[int], plan: _Plan, settings: dict, shards: list[dict]
+    source: Inventory, normals: Sequence[int], plan: _Plan, settings: dict, shards: list[dict]
 ) -> dict:
     skipped = [entry for shard in shards for entry in shard.pop("skipped")]
     counts = Counter()
@@ -428,7 +347,7 @@ def _manifest(
 
 
 def _check_finished(
-    out: Path, source: _Source, settings: dict, shards: list[tuple[str, str, np.ndarray]], plan: _Plan
+    out: Path, source: Inventory, settings: dict, shards: list[tuple[str, str, np.ndarray]], plan: _Plan
 ) -> dict:
     """The manifest of a folder that holds this very preparation, whole."""
     if not records.is_shard_folder(out):
