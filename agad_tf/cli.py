@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from agad_tf import __version__
+from agad_tf.commands import data as data_commands
 from agad_tf.commands import evaluation
 from agad_tf.commands.common import OneLineErrors, as_json, metrics_text, quiet_stdout, show, write_whole
 
@@ -78,6 +79,7 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 @click.option("--score", help="auto, reconstruction, discriminator or fused.")
 @click.option("--image-size", type=click.IntRange(1), help="Side the networks work at.")
 @click.option("--precision", "dtype", help="float32, mixed_bfloat16 or mixed_float16.")
+@click.option("--rate", type=float, help="False-alarm rate to choose the threshold for.  [default: 0.05]")
 @click.option("--literal", is_flag=True, default=None, help="The paper's algorithm without our stabilisers.")
 @training_options
 @click.option("--config", type=click.Path(path_type=Path), help="YAML in the layout of a run's config.yaml.")
@@ -190,7 +192,10 @@ def export(run, name, folder, json_output):
     show({"export": str(path)}, json_output, lambda result: result["export"])
 
 
+main.add_command(data_commands.prepare)
 main.add_command(evaluation.evaluate)
+main.add_command(evaluation.recalibrate)
+main.add_command(evaluation.audit)
 
 
 # -- helpers ------------------------------------------------------------------------------------------

@@ -92,6 +92,31 @@ def recalibrate(run, json_output, **options):
     show(result, json_output, recalibration_text)
 
 
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--retrain", is_flag=True, help="Also train again, to know every epoch; kept as audit.json.")
+@click.option("--batch-size", type=click.IntRange(2), default=256, show_default=True, help="Samples a batch.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the shuffled order.")
+@as_json
+def audit(run, retrain, batch_size, seed, json_output):
+    """Show what a contaminated evaluation of a RUN would have claimed.
+
+    Scores the run's test part in inference mode, with batch norm in training mode on shuffled data, and the
+    same on data in class order; with --retrain also at the best test epoch instead of the last. The run's
+    model stays as it is.
+
+    \b
+    Example: agad-tf audit runs/first
+             agad-tf audit runs/first --retrain --json
+    """
+    with quiet_stdout():
+        from agad_tf.experiments.audit import audit_run, audit_text
+        from agad_tf.training.run import load_run
+
+        result = audit_run(load_run(run), retrain, batch_size, seed, progress=True)
+    show(result | {"run": str(run)}, json_output, audit_text)
+
+
 def recalibration_text(result: dict) -> str:
     """The new threshold for people."""
     from agad_tf.evaluation.wording import promise

@@ -295,7 +295,8 @@ def draw_score_histogram(axes: Axes, anomaly: np.ndarray, values: np.ndarray, th
                     + ("" if cut is None else f"; scores above {cut:.3g} are counted in the last bar"))
     axes.set_ylabel("% of its kind")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=fontsize)
+    axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend
+    axes.legend(loc="upper right", facecolor="white", edgecolor="none", framealpha=.9, fontsize=fontsize)
 
 
 def _decision_words(anomaly: np.ndarray, alarm: np.ndarray) -> str:

@@ -282,8 +282,8 @@ class _Report:
 
     def _explanation(self) -> str:
         words = (
-            "The detector has learnt to redraw normal samples, and to redraw them only. Where the redrawn "
-            "picture differs from the given one the error is bright: there the sample looks unusual."
+            "The detector was taught to redraw normal samples, and them only. Where the redrawn picture "
+            "differs from the given one the error is bright: there the sample looks unusual."
         )
         if self.metrics.get("score") in (None, "reconstruction"):
             return words

@@ -117,13 +117,15 @@ def card(picture: str, kind: str, score: str, verdict: str, name: str | None, an
     alt = f"{kind}: input, redrawn by the detector, error; score {score}" + (
         f", {verdict}" if verdict else ""
     )
-    after = f' · <span class="{"wrong" if wrong else "right"}">{escape(verdict)}</span>' if verdict else ""
+    after = (
+        f'&nbsp;· <span class="{"wrong" if wrong else "right"}">{escape(verdict)}</span>' if verdict else ""
+    )
     file = f'<span class="name">{escape(name)}</span>' if name else ""
     return (
         f'<figure class="card {"anomaly" if anomaly else "normal"}"><div class="parts" aria-hidden="true">'
         f"<span>input</span><span>redrawn</span><span>error</span></div>"
         f'<img src="{picture}" alt="{escape(alt)}">'
-        f"<figcaption>{escape(kind)} · score {escape(score)}{after}{file}</figcaption></figure>\n"
+        f"<figcaption>{escape(kind)} · score&nbsp;{escape(score)}{after}{file}</figcaption></figure>\n"
     )
 
 

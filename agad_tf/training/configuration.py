@@ -8,6 +8,7 @@ import yaml
 
 from agad_tf.data.protocols import one_class_split
 from agad_tf.errors import InputError
+from agad_tf.evaluation import thresholds
 from agad_tf.models import AGAD, AnomalyDetector
 
 DETECTORS: dict[str, type[AnomalyDetector]] = {"agad": AGAD}
@@ -20,7 +21,7 @@ Configuration = dict[str, Any]
 
 
 def defaults(detector: str = "agad") -> Configuration:
-    """Every setting of a run with its default, by section: data, split, model, compile, fit.
+    """Every setting of a run with its default, by section: data, split, model, compile, fit, calibration.
 
     Raises:
         InputError: unknown detector.
@@ -30,12 +31,20 @@ def defaults(detector: str = "agad") -> Configuration:
     cls = DETECTORS[detector]
     return {
         "detector": detector,
-        "data": {"source": None, "image_size": None, "channels": None},
+        "data": {"source": None, "image_size": None, "channels": None, "cache": None},
         "split": _signature(one_class_split),
         "model": _signature(cls.__init__) | {"dtype": "float32"},
         "compile": _signature(cls.compile),
         "fit": _signature(AnomalyDetector.fit) | {"epochs": 15},
+        "calibration": calibration_defaults(),
     }
+
+
+def calibration_defaults() -> dict[str, Any]:
+    """How a run's threshold is chosen where nothing else is asked for."""
+    given = {"normal_scores", "anomaly_scores", "score", "split"}  # what the run itself supplies
+    settings = _signature(thresholds.calibrate)
+    return {name: value for name, value in settings.items() if name not in given}
 
 
 def configure(detector: str | None = None, file: str | Path | None = None, settings=()) -> Configuration:

@@ -2,17 +2,18 @@
 
 import functools
 import hashlib
-import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from agad_tf.data.images import resize_uint8
 from agad_tf.data.records import is_shard_folder
-from agad_tf.data.sources import Samples, list_images, load_samples, read_image
+from agad_tf.data.sources import Samples, list_images, read_image
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
+from agad_tf.training.loading import load
 from agad_tf.training.run import Run, evaluation_data
 
 
@@ -113,7 +114,6 @@ class _Images:
     def __init__(self, run: Run):
         self.run = run
         self.left_out = 0
-        self._trained: set[bytes] | None = None
 
     @functools.cached_property
     def _own(self):
@@ -126,23 +126,30 @@ class _Images:
     def given(self, source: str | Path, normal: bool) -> np.ndarray:
         kind = "normals" if normal else "anomalies"
         x = _read(Path(source), self.run, normal)
-        fresh = [image for image in x if _digest(image) not in self._training_digests()]
+        trained, stored = self._trained
+        fresh = [image for image in x if self._digest(image, stored) not in trained]
         self.left_out += len(x) - len(fresh)
         if not fresh:
             why = f"{len(x)} samples that the run was trained on" if len(x) else "none"
             raise InputError(f"{source}: expected {kind} to calibrate on, received {why}: give held-out ones")
         return self._scores(fresh)
 
-    def _training_digests(self) -> set[bytes]:
-        if self._trained is None:
-            try:
-                samples, split = self._own
-            except InputError:  # the training data have gone: nothing to compare with
-                self._trained = set()
-            else:
-                rows = np.concatenate([split.train_normal, split.train_anomaly])
-                self._trained = {_digest(image) for image in samples.x[rows]}
-        return self._trained
+    @functools.cached_property
+    def _trained(self) -> tuple[set[bytes], tuple[int, ...] | None]:
+        """Digests of the training samples, and the size at which the run's source holds its images."""
+        try:
+            samples, split = self._own
+        except InputError:  # the training data have gone: nothing to compare with
+            return set(), None
+        rows = np.concatenate([split.train_normal, split.train_anomaly])
+        stored = samples.x.shape[1:3] if samples.x.ndim == 4 else None
+        return {self._digest(image, stored) for image in samples.x[rows]}, stored
+
+    def _digest(self, image: np.ndarray, stored: tuple[int, ...] | None) -> bytes:
+        if stored is not None and image.shape[:2] != stored:
+            # Images of several sizes were brought to one size when the run read them.
+            image = resize_uint8(image, stored, self.run.configuration["model"].get("crop", "stretch"))
+        return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
 
     def _scores(self, x: list[np.ndarray]) -> np.ndarray:
         """Scores in the order given; samples of one size are predicted together."""
@@ -161,7 +168,9 @@ def _read(source: Path, run: Run, normal: bool) -> np.ndarray | list[np.ndarray]
     flat = source.is_dir() and not any(entry.is_dir() for entry in source.iterdir())
     if flat and not is_shard_folder(source):
         return [read_image(path, channels) for path in list_images(source)]
-    samples = load_samples(source, channels=channels)
+    height, width, _ = run.model.sample_shape
+    crop = run.configuration["model"].get("crop", "stretch")
+    samples = load(source, channels=channels, image_size=(height, width), crop=crop)
     return samples.x[_is_normal(samples, run) == normal]
 
 
@@ -178,9 +187,3 @@ def _is_normal(samples: Samples, run: Run) -> np.ndarray:
             f"received the classes {', '.join(samples.class_names)}: put the images into one folder"
         )
     return np.isin(samples.classes, found)
-
-
-def _digest(image: np.ndarray) -> bytes:
-    return hashlib.blake2b(
-        json.dumps(image.shape).encode() + np.ascontiguousarray(image).tobytes(), digest_size=16
-    ).digest()

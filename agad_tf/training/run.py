@@ -1,8 +1,10 @@
 """A run: from data to a trained, evaluated detector in one directory."""
 
 import json
+import logging
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +15,27 @@ import keras
 import numpy as np
 import yaml
 
+from agad_tf.data import validation
 from agad_tf.data.protocols import one_class_split, whole_as_test
-from agad_tf.data.sources import Samples, load_samples
+from agad_tf.data.sources import Samples
 from agad_tf.data.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import heatmaps, metrics, thresholds
 from agad_tf.models import AnomalyDetector
 from agad_tf.networks.encoder_decoder import EncoderDecoder
+from agad_tf.training import loading
 from agad_tf.training.callbacks import ProgressBar
-from agad_tf.training.configuration import DETECTORS, PRECISIONS, Configuration, configure
+from agad_tf.training.configuration import (
+    DETECTORS,
+    PRECISIONS,
+    Configuration,
+    calibration_defaults,
+    configure,
+)
+from agad_tf.training.reporting import report_run
+from agad_tf.training.tensorboard import TensorBoardReport, tensorboard_installed
+
+logger = logging.getLogger("agad_tf")
 
 LARGEST_DEFAULT_SIDE = 128
 """Larger images are resized to it unless an image size is given; the AGAD paper's size for medical images."""
@@ -56,17 +70,25 @@ def train(configuration: Configuration, path: str | Path, progress: bool = True)
     path = Path(path)
     _check_free(path)
     samples, split = load_split(configuration)
+    settings = configuration["calibration"]
+    problem = calibration_problem(split, settings)
+    if problem is not None and settings != calibration_defaults():
+        raise problem  # asked for, and not to be had: better known before training than after
+    data = validation.validate(samples, split)
+    if progress:
+        print(validation.table(data), file=sys.stderr)
     # Before networks are built: a seed fixes their first weights.
     keras.utils.set_random_seed(configuration["fit"]["seed"])
     model = build(configuration, samples)
     with run_directory(path) as partial:
         (partial / "config.yaml").write_text(yaml.safe_dump(_plain(configuration), sort_keys=False))
         split.save(partial / "split.npz")
+        _write_json(partial / "data.json", data)
         started = time.perf_counter()
         history = fit(model, configuration, samples, split, partial / "tensorboard", progress)
         seconds = time.perf_counter() - started
         model.save(partial / "model.keras")
-        calibration = calibrate(model, samples, split)
+        calibration = None if problem else calibrate(model, samples, split, settings)
         if calibration is not None:
             calibration.save(partial / "calibration.json")
         scores, report = evaluate_split(model, samples, split, calibration)
@@ -83,6 +105,17 @@ def train(configuration: Configuration, path: str | Path, progress: bool = True)
         _write_json(partial / "history.json", history)
         _write_json(partial / "metrics.json", report)
         write_pictures(model, samples, split, partial / "reconstructions.png", calibration)
+        report_run(
+            partial / "report.html",
+            path.name,
+            model,
+            samples,
+            split,
+            scores,
+            report,
+            calibration,
+            configuration,
+        )
     return report
 
 
@@ -126,7 +159,11 @@ def load_split(configuration: Configuration) -> tuple[Samples, Split]:
         raise InputError(
             "expected data to train on, received none: give --data (a folder, an .npz, or digits)"
         )
-    samples = load_samples(data["source"], channels=data["channels"])
+    samples = loading.load(
+        **data,
+        crop=configuration["model"].get("crop", "stretch"),
+        normal_classes=configuration["split"]["normal_classes"],
+    )
     split = one_class_split(samples, **configuration["split"])
     if not len(split.train_normal):
         raise InputError("expected normal samples to train on, received none: check --normal-class")
@@ -147,7 +184,9 @@ def evaluation_data(run: Run, source: str | None, normal_classes=()) -> tuple[Sa
                 "data that split differently: put them back or name others with --data"
             )
         return samples, split
-    samples = load_samples(source, channels=run.model.sample_shape[-1])
+    height, width, channels = run.model.sample_shape
+    crop = run.configuration["model"].get("crop", "stretch")
+    samples = loading.load(source, channels=channels, image_size=(height, width), crop=crop)
     return samples, whole_as_test(samples, normal_classes or run.configuration["split"]["normal_classes"])
 
 
@@ -175,36 +214,66 @@ def default_image_size(stored: tuple[int, int], backbone: str | None) -> tuple[i
     return tuple(min(max(32, -(-side // 16) * 16), LARGEST_DEFAULT_SIDE) for side in stored)
 
 
-def fit(model, configuration, samples, split, log_dir, progress: bool) -> dict[str, list[float]]:
-    """Trains on the split's training part; returns the logs of each epoch."""
+def fit(
+    model, configuration, samples, split, log_dir: Path | None, progress: bool, callbacks=()
+) -> dict[str, list[float]]:
+    """Trains on the split's training part; returns the logs of each epoch.
+
+    Args:
+        model: from `build`.
+        configuration: of the run.
+        samples, split: from `load_split`.
+        log_dir: for TensorBoard, or None.
+        progress: show a progress bar.
+        callbacks: further ones.
+    """
     train_rows = np.concatenate([split.train_normal, split.train_anomaly])
     labels = np.repeat([0, 1], [len(split.train_normal), len(split.train_anomaly)])
     held_out = np.concatenate([split.validation_normal, split.validation_anomaly])
     held_out_labels = np.repeat([0, 1], [len(split.validation_normal), len(split.validation_anomaly)])
+    labelled = (samples.x[held_out], held_out_labels) if len(held_out) else None
+    callbacks = [ProgressBar(disable=not progress), *callbacks]
+    if log_dir is not None and tensorboard_installed():
+        callbacks.append(TensorBoardReport(log_dir, labelled))
+    elif log_dir is not None:
+        logger.warning("no TensorBoard events: the package is missing (pip install agad-tf[tensorboard])")
     history = model.fit(
         samples.x[train_rows],
         labels,
         **configuration["fit"],
-        validation_data=(samples.x[held_out], held_out_labels) if len(held_out) else None,
-        callbacks=[
-            ProgressBar(disable=not progress),
-            keras.callbacks.TensorBoard(str(log_dir), write_graph=False, profile_batch=0),
-        ],
+        validation_data=labelled,
+        callbacks=callbacks,
         verbose=0,
     )
     return {name: [float(value) for value in values] for name, values in history.history.items()}
 
 
-def calibrate(model, samples: Samples, split: Split, rate: float = 0.05) -> thresholds.Calibration | None:
-    """Threshold for a false-alarm rate from held-out normals; None where they are too few for it."""
-    if len(split.validation_normal) < thresholds.normals_needed(rate):
-        return None
-    scores = model.predict(samples.x[split.validation_normal], verbose=0)
-    anomaly_scores = None
-    if len(split.validation_anomaly):
-        anomaly_scores = model.predict(samples.x[split.validation_anomaly], verbose=0)
+def calibration_problem(split: Split, settings: dict) -> InputError | None:
+    """Why the held-out samples of a split allow no such calibration; None where they do."""
+    try:
+        if not len(split.validation_normal):
+            raise InputError("a threshold needs held-out normals, received none")
+        # Made-up scores: only their number decides.
+        stand_ins = np.arange(len(split.validation_normal)), np.arange(len(split.validation_anomaly))
+        thresholds.calibrate(*stand_ins, **settings)
+    except InputError as error:
+        counts = f"{len(split.validation_normal)} normals and {len(split.validation_anomaly)} anomalies"
+        return InputError(f"{error} (held out are {counts}; --set validation=0.2 holds out a fifth)")
+    return None
+
+
+def calibrate(model, samples: Samples, split: Split, settings: dict) -> thresholds.Calibration:
+    """The threshold that the settings ask for, from the held-out samples of the split."""
+    normal_scores, anomaly_scores = (
+        model.predict(samples.x[rows], verbose=0) if len(rows) else None
+        for rows in (split.validation_normal, split.validation_anomaly)
+    )
     return thresholds.calibrate(
-        scores, anomaly_scores, rate=rate, score=model.score, split="held-out normals of the training part"
+        normal_scores,
+        anomaly_scores,
+        **settings,
+        score=model.score,
+        split="held-out normals of the training part",
     )
 
 
@@ -229,14 +298,14 @@ def write_pictures(model, samples, split, path: Path, calibration=None, columns:
     kinds = [rng.permutation(rows)[:columns] for rows in (split.test_normal, split.test_anomaly)]
     rows = np.concatenate(kinds)
     labels = np.repeat([0, 1], [len(kind) for kind in kinds])
-    x = np.asarray(model.preprocess(samples.x[rows]))
-    reconstruction, error_map = model.explain(samples.x[rows])
+    x = np.asarray(samples.x[rows])
+    reconstruction, error_map = model.explain(x)
     heatmaps.reconstruction_grid(
-        x,
+        np.asarray(model.preprocess(x)),
         np.asarray(reconstruction),
         np.asarray(error_map),
         labels,
-        model.predict(samples.x[rows], verbose=0),
+        model.predict(x, verbose=0),
         path=path,
         threshold=None if calibration is None else calibration.threshold,
     )
