@@ -281,6 +281,12 @@ def test_kill_in_the_middle_changes_nothing(tmp_path):
     assert contents(tmp_path / "shards") == contents(tmp_path / "undisturbed")
 
 
+def test_folders_with_such_names_may_hold_images(tmp_path):
+    write(tmp_path / "set.partial" / "normal" / "a.png", pixels(1)[0])
+    (tmp_path / "set.partial" / "manifest.json").write_text("{}")
+    assert load_samples(tmp_path / "set.partial").x.shape == (1, 6, 6, 1)
+
+
 # --- damaged folders -------------------------------------------------------------------------------
 
 

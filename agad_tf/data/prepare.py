@@ -376,7 +376,7 @@ def _work_folder(out: Path) -> Iterator[Path]:
     """`out`.partial, for one process at a time; kept after an interruption or an error."""
     folder = out.with_name(out.name + ".partial")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    with (folder / records.LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

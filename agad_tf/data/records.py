@@ -18,6 +18,7 @@ from agad_tf.data.samples import Samples
 from agad_tf.errors import InputError
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
 FORMAT = "agad_tf shards"
 VERSION = 1
 KINDS = ("normal", "anomaly")
@@ -28,7 +29,8 @@ Manifest = dict[str, Any]
 
 def is_shard_folder(folder: Path) -> bool:
     """Whether `agad-tf prepare` wrote this folder, or was about to."""
-    return (folder / MANIFEST).is_file() or folder.name.endswith(".partial")
+    finished = (folder / MANIFEST).is_file() and any(folder.glob("*.tfrecord"))
+    return finished or (folder.name.endswith(".partial") and (folder / LOCK).is_file())
 
 
 def load_shards(
