@@ -16,13 +16,6 @@ X, Y = np.concatenate([NORMALS, ANOMALIES]), np.repeat([0, 1], [24, 4])
 # -- what fit does with the data -----------------------------------------------------------------------------
 
 
-def test_fit_says_what_its_batches_are(capsys):
-    model = make(compile_with={"run_eagerly": True})
-    model.fit(X, Y, batch_size=16, min_anomalies=4, verbose=2)
-    line = capsys.readouterr().err.splitlines()[0]
-    assert "24 normal samples, batches of 16 with 4 of 4 anomalies each" in line
-
-
 @pytest.mark.parametrize(
     ("normals", "anomalies", "batch_size", "min_anomalies", "expected"),
     [

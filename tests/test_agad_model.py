@@ -57,9 +57,9 @@ def test_average_of_a_fit_differs_from_the_raw_weights(fitted):
     assert any((a != b).any() for a, b in zip(raw, scoring, strict=True))
 
 
-def test_without_anomalies_and_without_average():
+def test_without_anomalies_and_without_average(capsys):
     model = make(compile_with={"average_epochs": 0.0, "run_eagerly": True})
-    history = model.fit(NORMALS, batch_size=12, verbose=0).history
+    history = model.fit(NORMALS, batch_size=24, verbose=0).history
     assert model.score == "reconstruction"
     assert set(model.scoring_networks()) == {"scoring_generator"}
     assert history["loss_anomaly"] == [0.0]
@@ -73,8 +73,11 @@ def test_without_anomalies_and_without_average():
     expected = np.sqrt(((x - np.array(model.reconstruct(X))) ** 2).sum((1, 2, 3)))
     np.testing.assert_allclose(model(X), expected, rtol=1e-5)
     # Decided once: anomalies that come later do not change what a score means.
-    model.fit(X, Y, batch_size=16, min_anomalies=4, verbose=0)
+    capsys.readouterr()
+    model.fit(X, Y, batch_size=28, min_anomalies=4, verbose=2)
     assert model.score == "reconstruction"
+    line = capsys.readouterr().err.splitlines()[0]
+    assert "24 normal samples, batches of 28 with 4 of 4 anomalies each" in line
 
 
 def moments_of(network, batches):
@@ -298,8 +301,8 @@ def test_two_replicas_train_and_score(strategy):
         model = make(
             number="replicated fit", compile_with={"run_eagerly": True, "discriminator_reset_threshold": 9e9}
         )
-    history = model.fit(X, Y, batch_size=16, min_anomalies=4, verbose=0).history
-    assert history["discriminator_resets"] == [2.0]  # two steps
+    history = model.fit(X, Y, batch_size=20, min_anomalies=4, steps_per_epoch=2, verbose=0).history
+    assert history["discriminator_resets"] == [2.0]  # one a step, not one a replica
     assert model.score == "fused"
     np.testing.assert_allclose(model.predict(X, verbose=0), model(X), rtol=1e-4, atol=1e-4)
     for variable in model.variables:
@@ -307,4 +310,4 @@ def test_two_replicas_train_and_score(strategy):
         if len(copies) == 2 and len(variable.shape) > 0:
             np.testing.assert_array_equal(*copies, err_msg=variable.path)
     with pytest.raises(InputError, match="2 replicas divide"):
-        model.fit(X, Y, batch_size=16, min_anomalies=3, verbose=0)
+        model.fit(X, Y, batch_size=20, min_anomalies=3, verbose=0)

@@ -73,3 +73,10 @@ def test_unknown_settings(name):
     model = make()
     with pytest.raises(InputError, match=f"{name} expects one of .*, received 'other'"):
         model.compile(**{name: "other"})
+
+
+def test_jit_compile_is_no_word_but_auto():
+    model = make()
+    for value in ("on", "off", None):
+        with pytest.raises(InputError, match="jit_compile expects True, False or 'auto'"):
+            model.compile(jit_compile=value)

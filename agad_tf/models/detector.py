@@ -271,8 +271,10 @@ class AnomalyDetector(AnomalyScorer):
 
 def choose_jit(jit_compile: bool | str) -> bool:
     """Whether to compile with XLA; "auto" is on for one GPU, off on CPU (slower) and on several replicas."""
+    if isinstance(jit_compile, bool):
+        return jit_compile
     if jit_compile != "auto":
-        return bool(jit_compile)
+        raise InputError(f"jit_compile expects True, False or 'auto', received {jit_compile!r}")
     chosen = bool(tf.config.list_physical_devices("GPU")) and replica_count() == 1
     logger.info("XLA %s (jit_compile='auto')", "on" if chosen else "off")
     return chosen
