@@ -53,7 +53,7 @@ dd.meaning{grid-column:1/-1;font-size:.88rem;color:#444}
 footer{margin:2.5rem 0 1rem;font-size:.85rem;color:#555}
 @media print{body{font-size:10.5pt}main{max-width:none;padding:0}
 .tile,.card,figure{break-inside:avoid}h2,h3{break-after:avoid}
-.tiles{grid-template-columns:repeat(2,1fr)}.gallery{grid-template-columns:repeat(3,1fr)}
+.tiles{grid-template-columns:repeat(2,1fr)}.gallery{grid-template-columns:repeat(4,1fr)}
 .charts{grid-template-columns:repeat(2,1fr)}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 @page{margin:14mm}
