@@ -45,6 +45,7 @@ def write(path, array):
     Image.fromarray(array).save(path)
 
 
+@pytest.mark.slow
 def test_prepare_then_train_gives_what_training_on_the_folder_gives(folder, tmp_path):
     result = json.loads(invoke("prepare", folder, tmp_path / "shards", "--quiet", "--json").stdout)
     assert result["counts"] == {"normal": 80, "anomaly": 30, "skipped": 0}
