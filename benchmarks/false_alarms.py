@@ -34,8 +34,8 @@ from agad_tf.errors import InputError
 from agad_tf.evaluation.metrics import check_scores
 from agad_tf.evaluation.thresholds import threshold_for_false_alarm_rate, write_atomically
 
-RATES = (.01, .05, .10)
-STEP = .05  # grid of the tied scores
+RATES = (0.01, 0.05, 0.10)
+STEP = 0.05  # grid of the tied scores
 
 
 def _heavy(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -51,20 +51,23 @@ def _tied(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _tied_rate(threshold: float) -> float:
-    return math.exp(-(math.floor(threshold) + .5) * STEP)
+    return math.exp(-(math.floor(threshold) + 0.5) * STEP)
 
 
 def _coarse(rng: np.random.Generator, n: int) -> np.ndarray:
-    return rng.poisson(.5, n).astype(float)
+    return rng.poisson(0.5, n).astype(float)
 
 
 def _coarse_rate(threshold: float) -> float:
-    return float(stats.poisson.sf(threshold, .5))
+    return float(stats.poisson.sf(threshold, 0.5))
 
 
 # name: (draw n scores, exact rate above a threshold)
-SYNTHETIC = {"heavy-tailed": (_heavy, _heavy_rate), "tied": (_tied, _tied_rate),
-             "coarse": (_coarse, _coarse_rate)}
+SYNTHETIC = {
+    "heavy-tailed": (_heavy, _heavy_rate),
+    "tied": (_tied, _tied_rate),
+    "coarse": (_coarse, _coarse_rate),
+}
 
 
 def _held_expected(scores: int, fresh: int, rate: float, confidence: float) -> float:
@@ -74,8 +77,14 @@ def _held_expected(scores: int, fresh: int, rate: float, confidence: float) -> f
     return float(stats.betabinom.cdf(math.floor(rate * fresh + 1e-9), fresh, above + 1, scores - above))
 
 
-def measure(name: str, draw_split: Callable[[], tuple[np.ndarray, np.ndarray]], rate: float, splits: int,
-            confidence: float | None = None, exact_rate: Callable[[float], float] | None = None) -> dict:
+def measure(
+    name: str,
+    draw_split: Callable[[], tuple[np.ndarray, np.ndarray]],
+    rate: float,
+    splits: int,
+    confidence: float | None = None,
+    exact_rate: Callable[[float], float] | None = None,
+) -> dict:
     """One line of the result: ``splits`` calibrations at one rate.
 
     Args:
@@ -101,10 +110,19 @@ def measure(name: str, draw_split: Callable[[], tuple[np.ndarray, np.ndarray]], 
             true.append(exact_rate(threshold))
     mean = float(np.mean(observed))
     error = float(np.std(observed, ddof=1) / math.sqrt(splits))
-    line = {"source": name, "rate": rate, "confidence": confidence, "splits": splits,
-            "n_calibration": int(calibration.size), "n_fresh": int(fresh.size), "mean_observed": mean,
-            "standard_error": error, "held": None, "held_expected": None,
-            "checks": {"mean": mean <= rate + 2 * error}}
+    line = {
+        "source": name,
+        "rate": rate,
+        "confidence": confidence,
+        "splits": splits,
+        "n_calibration": int(calibration.size),
+        "n_fresh": int(fresh.size),
+        "mean_observed": mean,
+        "standard_error": error,
+        "held": None,
+        "held_expected": None,
+        "checks": {"mean": mean <= rate + 2 * error},
+    }
     if confidence is None:
         if name != "coarse":
             line["checks"]["half"] = mean >= rate / 2
@@ -125,12 +143,14 @@ def _sources(args: argparse.Namespace, rng: np.random.Generator) -> Iterator[tup
     if args.scores is not None:
         scores = _read_normals(args.scores)
         if scores.size <= args.calibration:
-            raise InputError(f"Expected more than {args.calibration} normal scores in {args.scores}, "
-                             f"received {scores.size}: lower --calibration.")
+            raise InputError(
+                f"Expected more than {args.calibration} normal scores in {args.scores}, "
+                f"received {scores.size}: lower --calibration."
+            )
 
         def split() -> tuple[np.ndarray, np.ndarray]:
             mixed = rng.permutation(scores)
-            return mixed[:args.calibration], mixed[args.calibration:]
+            return mixed[: args.calibration], mixed[args.calibration :]
 
         yield args.scores.name, split, None
 
@@ -140,20 +160,23 @@ def _read_normals(path: Path) -> np.ndarray:
         with np.load(path) as content:
             scores, labels = content["scores"], content.get("labels")
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"Expected an .npz with the array scores (and labels), could not read {path} "
-                         f"({error}): give such a file.") from None
+        raise InputError(
+            f"Expected an .npz with the array scores (and labels), could not read {path} "
+            f"({error}): give such a file."
+        ) from None
     return check_scores(scores if labels is None else scores[labels == 0], "normal scores")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns the exit status: 0, 1 when a check failed, 2 for bad input."""
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--scores", type=Path, help=".npz with scores (n,) and perhaps labels, 0 is normal")
     parser.add_argument("--splits", type=int, default=400, help="random splits a line, at least 200")
     parser.add_argument("--calibration", type=int, default=500, help="normals to calibrate on")
     parser.add_argument("--fresh", type=int, default=2000, help="fresh normals (synthetic scores)")
-    parser.add_argument("--confidence", type=float, default=.95)
+    parser.add_argument("--confidence", type=float, default=0.95)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="file for the result, one JSON object a line")
     args = parser.parse_args(arguments)
@@ -168,9 +191,11 @@ def main(arguments: list[str] | None = None) -> int:
                     lines.append({**line, "seed": args.seed})
                     held = "" if line["held"] is None else f"  held {line['held']:.3f}"
                     failed = [check for check, passed in line["checks"].items() if not passed]
-                    print(f"{name:14} wanted {rate:.2f}  {confidence or 'marginal':>8}  observed "
-                          f"{line['mean_observed']:.4f} ± {2 * line['standard_error']:.4f}{held}  "
-                          f"{'FAILED: ' + ', '.join(failed) if failed else 'ok'}")
+                    print(
+                        f"{name:14} wanted {rate:.2f}  {confidence or 'marginal':>8}  observed "
+                        f"{line['mean_observed']:.4f} ± {2 * line['standard_error']:.4f}{held}  "
+                        f"{'FAILED: ' + ', '.join(failed) if failed else 'ok'}"
+                    )
         if args.out is not None:
             write_atomically(args.out, "".join(json.dumps(line) + "\n" for line in lines).encode())
     except InputError as error:

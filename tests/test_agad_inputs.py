@@ -144,3 +144,14 @@ def test_quota_batches_of_the_package_is_that_of_fit():
     batches = quota_batches(NORMALS, ANOMALIES, 16, 4)
     x, y = next(iter(batches))
     assert (x.shape, int(tf.reduce_sum(y))) == ((16, 8, 8, 1), 4)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [{"clip_norm": 0.0}, {"clip_norm": -1.0}, {"reciprocal_epsilon": -0.1}, {"average_epochs": -1.0},
+     {"latent_weight": -5.0}, {"learning_rate": float("nan")}, {"discriminator_reset_threshold": -1e-5}],
+)  # fmt: skip
+def test_nonsense_in_compile(nonsense):
+    with pytest.raises(InputError, match=f"{next(iter(nonsense))} expects a number") as error:
+        make().compile(**nonsense)
+    assert one_line(error)

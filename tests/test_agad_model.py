@@ -311,3 +311,22 @@ def test_two_replicas_train_and_score(strategy):
             np.testing.assert_array_equal(*copies, err_msg=variable.path)
     with pytest.raises(InputError, match="2 replicas divide"):
         model.fit(X, Y, batch_size=20, min_anomalies=3, verbose=0)
+
+
+def test_the_shown_generator_is_readied_whatever_the_score():
+    pictures = []
+    for score in ("reconstruction", "discriminator"):
+        model = make(number=1)
+        train_once(model, *batch([0] * 6 + [1] * 2))
+        model.score = score
+        model.prepare_scoring(photographs(16))
+        pictures.append(model.reconstruct(photographs(4)).numpy())
+    np.testing.assert_array_equal(*pictures)
+
+
+def test_statistics_rest_on_images_that_are_not_augmented():
+    model = make()
+    images = photographs(24)
+    model.fit(images, batch_size=8, epochs=1, verbose=0, augment=keras.layers.RandomFlip())
+    known = {image.tobytes() for image in images}
+    assert {image.tobytes() for image in model._scoring_sample} == known

@@ -260,6 +260,11 @@ def test_bad_settings_are_refused_in_one_line(tmp_path, image_folder):
     train_refused(tmp_path, *data, "--config", tmp_path / "none.yaml", words=["none.yaml"])
 
 
+def test_a_collapsed_training_is_told_and_leaves_nothing(tmp_path, image_folder):
+    arguments = ["--data", image_folder, "--min-anomalies", 8, "--literal", "--set", "learning_rate=1e30"]
+    train_refused(tmp_path, *arguments, words=["collapsed", "--literal"])
+
+
 def test_missing_and_damaged_runs_are_refused_in_one_line(tmp_path, image_folder, run):
     for command in (["evaluate"], ["export"], ["score", None, image_folder]):
         arguments = [tmp_path / "no_run" if part is None else part for part in command]

@@ -130,7 +130,10 @@ def quota_batches(
         quota.steps_per_epoch,
         quota.repeat_rate,
     )
-    return _assemble(source, quota, workers, worker, layers)
+    dataset = _assemble(source, quota, workers, worker, layers)
+    # What statistics of the normals are taken from: they describe images as they come, not augmented ones.
+    dataset.unaugmented = _assemble(source, quota, workers, worker, []) if layers else dataset
+    return dataset
 
 
 def _as_rows(rows):

@@ -1,7 +1,7 @@
 """The networks' convolutions in the form a CPU computes fastest; weights and results are those of Keras.
 
-TensorFlow computes the input gradient of a convolution, and so every transposed convolution, slower than a
-convolution on CPUs (`benchmarks/convolutions.py` measures by how much). Here both are written as convolutions:
+On CPUs TensorFlow computes the input gradient of a convolution, and so every transposed convolution, slower
+than a convolution (`benchmarks/convolutions.py` measures by how much). Here both are written as convolutions:
 an input gradient of stride 1 is a convolution with the flipped kernel, a transposed convolution of stride 2
 is one convolution to all four sub-pixel phases and `depth_to_space`. Where a GPU is present the Keras layers'
 own operations are used.

@@ -13,6 +13,17 @@ from agad_tf.networks import BACKBONES, PatchDiscriminator
 
 RECONSTRUCTION = 1  # the route of every fed-back reconstruction; routes 0 and 2 are the labels, doubled
 
+NOT_NEGATIVE = (
+    "learning_rate",
+    "reciprocal_epsilon",
+    "average_epochs",
+    "discriminator_reset_threshold",
+    "adversarial_weight",
+    "contextual_weight",
+    "contextual_adversarial_weight",
+    "latent_weight",
+)
+
 # What `literal=True` sets: the paper's algorithm without our stabilisers.
 LITERAL = {
     "reciprocal_epsilon": 0.0,
@@ -119,8 +130,9 @@ class AGAD(AnomalyDetector):
         return networks
 
     def observe(self, batch):
-        for network in self.scoring_networks().values():
-            network(batch, route=0, training=True)
+        # Both, whichever is scored with: `explain` shows the generator of any score.
+        self.scoring_generator(batch, training=True)
+        self.scoring_discriminator(batch, training=True)
 
     # -- training --------------------------------------------------------------------------------------------
 
@@ -196,6 +208,13 @@ class AGAD(AnomalyDetector):
         ):
             if settings[name] not in known:
                 raise InputError(f"{name} expects one of {', '.join(known)}, received {settings[name]!r}")
+        for name in NOT_NEGATIVE:
+            if not settings[name] >= 0:
+                raise InputError(f"{name} expects a number of at least 0, received {settings[name]}")
+        if settings["clip_norm"] is not None and not settings["clip_norm"] > 0:
+            raise InputError(
+                f"clip_norm expects a number above 0, or None for none; received {settings['clip_norm']}"
+            )
         self.loss_weights = losses.LossWeights(
             adversarial_weight, contextual_weight, contextual_adversarial_weight, latent_weight
         )

@@ -138,7 +138,7 @@ class AnomalyDetector(AnomalyScorer):
                 range; or a `tf.data.Dataset` of batches, best from `agad_tf.quota_batches`, which keeps its
                 anomaly quota.
             y: (n,) 0 normal, 1 anomaly; None takes every sample as normal. Not with a dataset.
-            batch_size: samples a step, for arrays; no more than the data can fill twice over.
+            batch_size: samples a step, for arrays; made smaller where the normals do not fill one batch.
             epochs, verbose, callbacks, initial_epoch, steps_per_epoch: as in `keras.Model.fit`.
             validation_data: (x, y) for `evaluate` after each epoch.
             min_anomalies: the least number of anomalies in every batch where there are any, for arrays.
@@ -200,7 +200,7 @@ class AnomalyDetector(AnomalyScorer):
             if verbose:
                 print(describe_quota(quota), file=sys.stderr)
             steps_per_epoch = steps_per_epoch or quota.steps_per_epoch
-            sample = self._collect_normals(dataset, quota.n_anomaly > 0)
+            sample = self._collect_normals(dataset.unaugmented, quota.n_anomaly > 0)
             train_data = dataset.stream(initial_epoch)
         else:
             if steps_per_epoch is None and int(dataset.cardinality()) < 0:

@@ -150,8 +150,8 @@ class AnomalyScorer(keras.Model):
         self.scoring_prepared.assign(1.0)
 
     def _reestimate(self, batches) -> None:
-        """Sets every batch norm of the scoring networks to its mean batch moments over `batches`."""
-        norms = [norm for network in self.scoring_networks().values() for norm in network.batch_norms()]
+        """Sets every batch norm of the averaged networks to its mean batch moments over `batches`."""
+        norms = [norm for _, name in self._pairs for norm in getattr(self, name).batch_norms()]
         momenta = [norm.momentum for norm in norms]
         trainable = [norm.trainable for norm in norms]
         try:
@@ -166,7 +166,7 @@ class AnomalyScorer(keras.Model):
                 norm.momentum, norm.trainable = momentum, state
 
     def observe(self, batch) -> None:
-        """One pass of a batch of normals through the scoring networks in training mode."""
+        """One pass of a batch of normals through the averaged networks in training mode."""
         raise NotImplementedError(f"{type(self).__name__} must define observe(batch)")
 
     def predict(self, x, batch_size=256, **kwargs):
@@ -211,8 +211,10 @@ class AnomalyScorer(keras.Model):
         scores = self.predict(x, batch_size=batch_size or 256, verbose=0 if self._fitting else verbose)
         results = {"score_normal": float(scores[y == 0].mean())} if (y == 0).any() else {}
         if 0 < y.sum() < len(y):
-            results["auroc"] = metrics.auroc(y, scores)
-            results["average_precision"] = metrics.average_precision(y, scores)
+            # A diverging epoch must not end `fit` here: the guard deals with it.
+            finite = np.isfinite(scores).all()
+            results["auroc"] = metrics.auroc(y, scores) if finite else float("nan")
+            results["average_precision"] = metrics.average_precision(y, scores) if finite else float("nan")
         if callbacks is not None and hasattr(callbacks, "on_test_end"):
             callbacks.on_test_end(results)
         return results if return_dict else list(results.values())

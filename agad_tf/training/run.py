@@ -87,6 +87,7 @@ def train(configuration: Configuration, path: str | Path, progress: bool = True)
         started = time.perf_counter()
         history = fit(model, configuration, samples, split, partial / "tensorboard", progress)
         seconds = time.perf_counter() - started
+        _check_alive(model, samples.x[split.train_normal[:1]])
         model.save(partial / "model.keras")
         calibration = None if problem else calibrate(model, samples, split, settings)
         if calibration is not None:
@@ -100,7 +101,6 @@ def train(configuration: Configuration, path: str | Path, progress: bool = True)
             "jit_compile": bool(model.jit_compile),
             "split_sha256": split.sha256,
             "split": split.summary(),
-            "collapsed": not np.isfinite(scores).all(),
         }
         _write_json(partial / "history.json", history)
         _write_json(partial / "metrics.json", report)
@@ -332,6 +332,14 @@ def _check_free(path: Path) -> Path:
                 f"{taken}: expected a free name, found {meaning}: choose another --out or remove it"
             )
     return partial
+
+
+def _check_alive(model, x) -> None:
+    if not np.isfinite(model.predict(x, verbose=0)).all():
+        raise InputError(
+            "expected finite scores after training, received NaN: training collapsed; lower the learning "
+            "rate, or train without --literal"
+        )
 
 
 def _write_json(path: Path, value) -> None:
