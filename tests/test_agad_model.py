@@ -330,3 +330,13 @@ def test_statistics_rest_on_images_that_are_not_augmented():
     model.fit(images, batch_size=8, epochs=1, verbose=0, augment=keras.layers.RandomFlip())
     known = {image.tobytes() for image in images}
     assert {image.tobytes() for image in model._scoring_sample} == known
+
+
+def test_a_model_that_was_never_compiled_is_saved_and_scores_alike(tmp_path):
+    model = AGAD((8, 8, 1), "encoder_decoder")
+    model.save(tmp_path / "fresh.keras")
+    loaded = keras.saving.load_model(tmp_path / "fresh.keras")
+    assert not loaded.compiled
+    np.testing.assert_array_equal(
+        loaded.predict(photographs(3), verbose=0), model.predict(photographs(3), verbose=0)
+    )

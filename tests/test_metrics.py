@@ -31,21 +31,25 @@ def _one_line(error):
 
 # --- point values -------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("labels", "scores", "expected"), [
-    ([0, 0, 1, 1], [1, 2, 3, 4], 1.0),
-    ([0, 0, 1, 1], [4, 3, 2, 1], 0.0),
-    ([0, 0, 1, 1], [.1, .4, .35, .8], .75),          # three of four pairs in order
-    ([0, 1], [5, 5], .5),                             # a tie counts half
-    ([0, 0, 1, 1], [1, 2, 2, 3], .875),               # (1 + .5 + 1 + 1) / 4
-    ([0, 0, 0, 1], [7, 7, 7, 7], .5),
-])
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "expected"),
+    [
+        ([0, 0, 1, 1], [1, 2, 3, 4], 1.0),
+        ([0, 0, 1, 1], [4, 3, 2, 1], 0.0),
+        ([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], 0.75),  # three of four pairs in order
+        ([0, 1], [5, 5], 0.5),  # a tie counts half
+        ([0, 0, 1, 1], [1, 2, 2, 3], 0.875),  # (1 + .5 + 1 + 1) / 4
+        ([0, 0, 0, 1], [7, 7, 7, 7], 0.5),
+    ],
+)
 def test_auroc_by_hand(labels, scores, expected):
     assert metrics.auroc(labels, scores) == pytest.approx(expected, abs=1e-15)
 
 
 def test_auroc_is_the_share_of_ordered_pairs():
     labels, scores = _scores(0, decimals=1)
-    pairs = [(a > n) + .5 * (a == n) for a, n in itertools.product(scores[labels == 1], scores[labels == 0])]
+    pairs = [(a > n) + 0.5 * (a == n) for a, n in itertools.product(scores[labels == 1], scores[labels == 0])]
     assert metrics.auroc(labels, scores) == pytest.approx(np.mean(pairs), abs=1e-12)
 
 
@@ -61,7 +65,7 @@ def test_sweep_equals_scikit_learn(decimals):
     sweep = metrics._sweep(labels.astype(bool), scores)
     assert sweep.average_precision() == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
     fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
-    for limit in (.01, .05, .3, .9):
+    for limit in (0.01, 0.05, 0.3, 0.9):
         assert metrics.tpr_at_fpr(labels, scores, limit) == tpr[fpr <= limit].max()
     precision, recall, _ = precision_recall_curve(labels, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
@@ -71,21 +75,21 @@ def test_sweep_equals_scikit_learn(decimals):
 def test_tpr_at_fpr_by_hand():
     labels = [0] * 10 + [1] * 4
     scores = [*list(range(10)), 20, 9, 8.5, 0]
-    assert metrics.tpr_at_fpr(labels, scores, .05) == .25   # the normal at 9 ties with an anomaly
-    assert metrics.tpr_at_fpr(labels, scores, .1) == .75    # exactly one normal in ten is allowed
-    assert metrics.tpr_at_fpr([0, 1], [1, 0], .5) == 0.0
+    assert metrics.tpr_at_fpr(labels, scores, 0.05) == 0.25  # the normal at 9 ties with an anomaly
+    assert metrics.tpr_at_fpr(labels, scores, 0.1) == 0.75  # exactly one normal in ten is allowed
+    assert metrics.tpr_at_fpr([0, 1], [1, 0], 0.5) == 0.0
 
 
 def test_tpr_at_fpr_does_not_lose_a_sample_to_rounding():
     scores = np.concatenate([np.arange(100), [70.5]])
     labels = np.repeat([0, 1], [100, 1])
-    assert .29 * 100 < 29  # why a plain floor would allow 28
-    assert metrics.tpr_at_fpr(labels, scores, .29) == 1.0
+    assert 0.29 * 100 < 29  # why a plain floor would allow 28
+    assert metrics.tpr_at_fpr(labels, scores, 0.29) == 1.0
 
 
 def test_best_f1_by_hand():
     f1, threshold = metrics.best_f1([0, 0, 1, 0, 1], [1, 2, 3, 4, 5])
-    assert f1 == pytest.approx(.8)       # flag 3, 4, 5: two of two found, one false alarm
+    assert f1 == pytest.approx(0.8)  # flag 3, 4, 5: two of two found, one false alarm
     assert threshold == 2.5
 
 
@@ -106,7 +110,7 @@ def test_best_f1_that_flags_everything_survives_float32():
     assert np.all(scores > np.float32(threshold))
 
 
-@pytest.mark.parametrize("low", [1.0, np.nextafter(1.0, 2.0)])    # the middle is rounded down, then up
+@pytest.mark.parametrize("low", [1.0, np.nextafter(1.0, 2.0)])  # the middle is rounded down, then up
 def test_threshold_between_neighbouring_floats(low):
     high = np.nextafter(low, 2.0)
     threshold = metrics.threshold_below(high, np.array([low, high]))
@@ -117,7 +121,7 @@ def test_known_and_unseen_classes():
     labels = [0, 0, 1, 1, 1, 1]
     scores = [1, 2, 3, 4, 0, 1.5]
     classes = [8, 8, 3, 3, 5, 6]
-    assert metrics.known_unseen_auroc(labels, scores, classes, (3,)) == (1.0, .25)
+    assert metrics.known_unseen_auroc(labels, scores, classes, (3,)) == (1.0, 0.25)
     assert metrics.known_unseen_auroc(labels, scores, classes, ()) == (None, metrics.auroc(labels, scores))
     all_known = metrics.known_unseen_auroc(labels, scores, classes, (3, 5, 6))
     assert all_known == (metrics.auroc(labels, scores), None)
@@ -125,11 +129,12 @@ def test_known_and_unseen_classes():
 
 # --- intervals ----------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("decimals", [None, 1, 0])
 def test_delong_equals_brute_force_placement_values(decimals):
     labels, scores = _scores(3, decimals=decimals)
     anomalies, normals = scores[labels == 1], scores[labels == 0]
-    psi = (anomalies[:, None] > normals) + .5 * (anomalies[:, None] == normals)
+    psi = (anomalies[:, None] > normals) + 0.5 * (anomalies[:, None] == normals)
     expected = psi.mean(1).var(ddof=1) / anomalies.size + psi.mean(0).var(ddof=1) / normals.size
     assert metrics.delong_variance(labels, scores) == pytest.approx(expected, rel=1e-10)
 
@@ -145,19 +150,22 @@ def test_auroc_interval_is_delong_on_the_logit_scale():
 
 def test_auroc_interval_at_complete_separation():
     low, high = metrics.auroc_interval([0] * 10 + [1] * 4, range(14))
-    assert (low, high) == (pytest.approx(.025 ** .25), 1.0)
+    assert (low, high) == (pytest.approx(0.025**0.25), 1.0)
     low, high = metrics.auroc_interval([1] * 4 + [0] * 10, range(14))
-    assert (low, high) == (0.0, pytest.approx(1 - .025 ** .25))
+    assert (low, high) == (0.0, pytest.approx(1 - 0.025**0.25))
 
 
-@pytest.mark.parametrize(("labels", "scores"), [
-    ([0, 0, 0, 1], [1, 2, 3, 2.5]),    # one anomaly: no variance between anomalies
-    ([0, 0, 1, 1], [1, 1, 1, 1]),      # all tied: DeLong's variance is 0
-])
+@pytest.mark.parametrize(
+    ("labels", "scores"),
+    [
+        ([0, 0, 0, 1], [1, 2, 3, 2.5]),  # one anomaly: no variance between anomalies
+        ([0, 0, 1, 1], [1, 1, 1, 1]),  # all tied: DeLong's variance is 0
+    ],
+)
 def test_auroc_interval_where_delong_has_no_variance_is_wide(labels, scores):
     low, high = metrics.auroc_interval(labels, scores)
     assert 0 < low < metrics.auroc(labels, scores) < high < 1
-    assert high - low > .5
+    assert high - low > 0.5
 
 
 def test_auroc_interval_covers_the_true_value():
@@ -168,16 +176,16 @@ def test_auroc_interval_covers_the_true_value():
     for _ in range(600):
         low, high = metrics.auroc_interval(labels, np.r_[rng.normal(size=60), rng.normal(1.2, 1, 30)])
         covered.append(low <= true <= high)
-    assert .925 <= np.mean(covered) <= .98   # .95 with a standard error of .009
+    assert 0.925 <= np.mean(covered) <= 0.98  # .95 with a standard error of .009
 
 
 def test_separation_bound_is_not_too_narrow():
     # At the lower bound itself, complete separation must be as rare as the interval says.
     low, _ = metrics.auroc_interval([0, 0, 0, 0, 0, 1, 1, 1], range(8))
-    shift = stats.norm.ppf(low) * math.sqrt(2)   # two normal distributions with AUROC `low`
+    shift = stats.norm.ppf(low) * math.sqrt(2)  # two normal distributions with AUROC `low`
     rng = np.random.default_rng(6)
     separated = rng.normal(shift, 1, (20_000, 3)).min(1) > rng.normal(size=(20_000, 5)).max(1)
-    assert separated.mean() <= .025
+    assert separated.mean() <= 0.025
 
 
 def test_bootstrap_is_seeded_stratified_and_blind_to_row_order():
@@ -202,18 +210,19 @@ def test_bootstrap_covers_the_average_precision():
         scores = rng.normal(size=160) + labels
         low, high = metrics.bootstrap_intervals(labels, scores, draws=200)["average_precision"]
         covered.append(low <= true <= high)
-    assert .88 <= np.mean(covered) <= .99
+    assert 0.88 <= np.mean(covered) <= 0.99
 
 
 def test_mean_interval_by_hand():
-    mean, low, high, n = metrics.mean_interval([1., 2., 3.])
+    mean, low, high, n = metrics.mean_interval([1.0, 2.0, 3.0])
     half = 4.302653 / math.sqrt(3)  # t with 2 degrees of freedom, standard deviation 1
     assert (mean, n) == (2.0, 3)
     assert (low, high) == (pytest.approx(2 - half, abs=1e-5), pytest.approx(2 + half, abs=1e-5))
-    assert metrics.mean_interval([.9]) == (.9, None, None, 1)
+    assert metrics.mean_interval([0.9]) == (0.9, None, None, 1)
 
 
 # --- summary ------------------------------------------------------------------------------------------------
+
 
 def test_summary_is_json_and_agrees_with_its_parts():
     labels, scores = _scores(9)
@@ -238,43 +247,65 @@ def test_summary_is_json_and_agrees_with_its_parts():
 def test_summary_without_classes_and_with_complete_separation():
     summary = metrics.summarise([0, 0, 0, 1, 1], [1, 2, 3, 4, 5], draws=100)
     assert summary["auroc"] == 1.0
-    assert summary["auroc_interval"] == [pytest.approx(.025 ** .5), 1.0]
+    assert summary["auroc_interval"] == [pytest.approx(0.025**0.5), 1.0]
     assert summary["average_precision_interval"] is None
     assert summary["auroc_known"] is summary["auroc_unseen"] is summary["auroc_known_interval"] is None
 
 
 # --- errors -------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("labels", "scores", "words"), [
-    ([0, 0], [1, 2], "AUROC needs both normals and anomalies, received 2 normals (0) only"),
-    ([1, 1, 1], [1, 2, 3], "received 3 anomalies (1) only"),
-    ([0, 1, 2], [1, 2, 3], "labels 0 (normal) or 1 (anomaly), received 2"),
-    ([0, 1], [1, 2, 3], "labels of shape (2,) and scores of shape (3,)"),
-    ([[0, 1]], [[1, 2]], "shape (n,) with n >= 1, received shape (1, 2)"),
-    ([], [], "received shape (0,)"),
-    ([0, 1, 1], [1, np.nan, np.inf], "received 2 NaN or infinite (first at index 1)"),
-    ([0, 1], ["a", "b"], "to be numbers"),
-    (["a", "b"], [1, 2], "received 'a'"),
-])
-@pytest.mark.parametrize("function", [metrics.auroc, metrics.average_precision, metrics.best_f1,
-                                      metrics.auroc_interval, metrics.delong_variance,
-                                      metrics.bootstrap_intervals, metrics.summarise])
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "words"),
+    [
+        ([0, 0], [1, 2], "AUROC needs both normals and anomalies, received 2 normals (0) only"),
+        ([1, 1, 1], [1, 2, 3], "received 3 anomalies (1) only"),
+        ([0, 1, 2], [1, 2, 3], "labels 0 (normal) or 1 (anomaly), received 2"),
+        ([0, 1], [1, 2, 3], "labels of shape (2,) and scores of shape (3,)"),
+        ([[0, 1]], [[1, 2]], "shape (n,) with n >= 1, received shape (1, 2)"),
+        ([], [], "received shape (0,)"),
+        ([0, 1, 1], [1, np.nan, np.inf], "received 2 NaN or infinite (first at index 1)"),
+        ([0, 1], ["a", "b"], "to be numbers"),
+        (["a", "b"], [1, 2], "received 'a'"),
+    ],
+)
+@pytest.mark.parametrize(
+    "function",
+    [
+        metrics.auroc,
+        metrics.average_precision,
+        metrics.best_f1,
+        metrics.auroc_interval,
+        metrics.delong_variance,
+        metrics.bootstrap_intervals,
+        metrics.summarise,
+    ],
+)
 def test_bad_labels_and_scores(function, labels, scores, words):
     with pytest.raises(InputError) as error:
         function(labels, scores)
     assert words in _one_line(error)
 
 
-@pytest.mark.parametrize(("call", "words"), [
-    (lambda: metrics.tpr_at_fpr([0, 1], [0, 1], 0), "fpr above 0 and below 1, received 0"),
-    (lambda: metrics.auroc_interval([0, 1], [0, 1], 95), "confidence above 0 and below 1, received 95"),
-    (lambda: metrics.delong_variance([0, 0, 1], [0, 1, 2]), "2 normals and 2 anomalies, received 2 and 1"),
-    (lambda: metrics.bootstrap_intervals([0, 1], [0, 1], draws=5), "at least 100 bootstrap draws"),
-    (lambda: metrics.mean_interval([]), "values of shape (n,)"),
-    (lambda: metrics.mean_interval([1, math.nan]), "finite values, received 1"),
-    (lambda: metrics.known_unseen_auroc([0, 1], [0, 1], [8], (1,)), "received classes of shape (1,)"),
-    (lambda: metrics.known_unseen_auroc([0, 1], [0, 1], [8, 1], (8,)), "class 8, which has samples labelled"),
-])
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: metrics.tpr_at_fpr([0, 1], [0, 1], 0), "fpr above 0 and below 1, received 0"),
+        (lambda: metrics.auroc_interval([0, 1], [0, 1], 95), "confidence above 0 and below 1, received 95"),
+        (
+            lambda: metrics.delong_variance([0, 0, 1], [0, 1, 2]),
+            "2 normals and 2 anomalies, received 2 and 1",
+        ),
+        (lambda: metrics.bootstrap_intervals([0, 1], [0, 1], draws=5), "at least 100 bootstrap draws"),
+        (lambda: metrics.mean_interval([]), "values of shape (n,)"),
+        (lambda: metrics.mean_interval([1, math.nan]), "finite values, received 1"),
+        (lambda: metrics.known_unseen_auroc([0, 1], [0, 1], [8], (1,)), "received classes of shape (1,)"),
+        (
+            lambda: metrics.known_unseen_auroc([0, 1], [0, 1], [8, 1], (8,)),
+            "class 8, which has samples labelled",
+        ),
+    ],
+)
 def test_bad_arguments(call, words):
     with pytest.raises(InputError) as error:
         call()
@@ -283,9 +314,10 @@ def test_bad_arguments(call, words):
 
 # --- pixels -------------------------------------------------------------------------------------------------
 
+
 def test_pixel_auroc_counts_all_pixels_at_once():
     masks = np.array([[[0, 1], [0, 0]], [[0, 0], [0, 1]]])
-    maps = np.array([[[1, 5], [2, 3]], [[4, 6], [0, 7.]]])
+    maps = np.array([[[1, 5], [2, 3]], [[4, 6], [0, 7.0]]])
     assert metrics.auroc(masks.ravel(), maps.ravel()) == pixel_auroc(masks, maps) == pytest.approx(11 / 12)
 
 
@@ -298,16 +330,16 @@ def test_pro_weighs_regions_alike_by_hand():
     maps[0, 0, 4], maps[0, 2, 0] = 8, 7
     maps[0, 1:, 3:] = [[6, 6], [5, 5]]
     # Overlap is 1/2 up to FPR .2, where it rises to 1, then stays.
-    assert pro(masks, maps, fpr_limit=.3) == pytest.approx((.2 * .5 + .1 * 1) / .3)
-    assert pro(masks, maps, fpr_limit=.1) == pytest.approx(.5)
-    assert pro(masks, maps, fpr_limit=.15) == pytest.approx(.5)
-    assert pro(masks, maps, fpr_limit=1) == pytest.approx(.2 * .5 + .8)
+    assert pro(masks, maps, fpr_limit=0.3) == pytest.approx((0.2 * 0.5 + 0.1 * 1) / 0.3)
+    assert pro(masks, maps, fpr_limit=0.1) == pytest.approx(0.5)
+    assert pro(masks, maps, fpr_limit=0.15) == pytest.approx(0.5)
+    assert pro(masks, maps, fpr_limit=1) == pytest.approx(0.2 * 0.5 + 0.8)
 
 
 def test_pro_of_a_constant_map_is_chance_and_of_the_mask_is_one():
     masks = np.zeros((2, 6, 6), int)
     masks[0, :2, :2] = masks[1, 4:, 4:] = 1
-    assert pro(masks, np.zeros(masks.shape), .3) == pytest.approx(.15)   # linear from (0, 0) to (1, 1)
+    assert pro(masks, np.zeros(masks.shape), 0.3) == pytest.approx(0.15)  # linear from (0, 0) to (1, 1)
     assert pro(masks, masks.astype(float)) == 1.0
     assert pro(masks, 1.0 - masks) == 0.0
 
@@ -315,16 +347,16 @@ def test_pro_of_a_constant_map_is_chance_and_of_the_mask_is_one():
 def test_pro_regions_join_diagonally_but_not_across_images():
     diagonal = np.zeros((1, 4, 4), int)
     diagonal[0, 0, 0] = diagonal[0, 1, 1] = diagonal[0, 2, 2] = 1
-    diagonal[0, 0, 3] = 1                          # a region of 3 and one of 1
-    maps = np.where(diagonal, 0., 0.)
-    maps[0, 0, 0] = 1                              # 1/3 of one of two regions, before all else
+    diagonal[0, 0, 3] = 1  # a region of 3 and one of 1
+    maps = np.where(diagonal, 0.0, 0.0)
+    maps[0, 0, 0] = 1  # 1/3 of one of two regions, before all else
     # Then one tie of everything: a straight line from (0, 1/6) to (1, 1).
     assert pro(diagonal, maps, 1) == pytest.approx((1 / 6 + 1) / 2)
     stacked = np.zeros((2, 4, 4), int)
     stacked[0, 1, 1] = 1
     stacked[1, 1, 1:3] = 1
     maps = np.zeros(stacked.shape)
-    maps[0, 1, 1] = 1                              # all of one region of two, not a third of one
+    maps[0, 1, 1] = 1  # all of one region of two, not a third of one
     assert pro(stacked, maps, 1) == pytest.approx((1 / 2 + 1) / 2)
 
 
@@ -332,25 +364,35 @@ def test_pro_equals_a_threshold_loop():
     rng = np.random.default_rng(10)
     masks = np.zeros((3, 12, 12), bool)
     masks[0, 2:5, 2:5] = masks[0, 8:11, 7:9] = masks[2, 0:2, 0:9] = True
-    maps = (rng.random(masks.shape) + .5 * masks).round(1)
+    maps = (rng.random(masks.shape) + 0.5 * masks).round(1)
     regions = [masks[0] & (np.arange(12)[:, None] < 6), masks[0] & (np.arange(12)[:, None] > 6), masks[2]]
-    points = [(0., 0.)]
+    points = [(0.0, 0.0)]
     for threshold in np.unique(maps)[::-1]:
         flagged = maps >= threshold
         overlap = [np.mean(flagged[i][region]) for i, region in zip((0, 0, 2), regions, strict=True)]
         points.append((np.mean(flagged[~masks]), np.mean(overlap)))
     fpr, overlap = np.array(points).T
-    grid = np.linspace(0, .3, 200_001)
-    assert pro(masks, maps) == pytest.approx(np.trapezoid(np.interp(grid, fpr, overlap), grid) / .3, abs=1e-6)
+    grid = np.linspace(0, 0.3, 200_001)
+    assert pro(masks, maps) == pytest.approx(
+        np.trapezoid(np.interp(grid, fpr, overlap), grid) / 0.3, abs=1e-6
+    )
 
 
-@pytest.mark.parametrize(("masks", "maps", "limit", "words"), [
-    (np.zeros((2, 3, 3)), np.zeros((2, 3, 3)), .3, "both normal and defect pixels, received 18 of one kind"),
-    (np.full((1, 2, 2), 255), np.zeros((1, 2, 2)), .3, "masks of 0 (normal) and 1 (defect)"),
-    (np.eye(3)[None], np.zeros((1, 3, 4)), .3, "received (1, 3, 3) and (1, 3, 4)"),
-    (np.eye(3)[None], np.full((1, 3, 3), np.nan), .3, "finite error maps"),
-    (np.eye(3)[None], np.zeros((1, 3, 3)), 0, "fpr_limit above 0 and up to 1, received 0"),
-])
+@pytest.mark.parametrize(
+    ("masks", "maps", "limit", "words"),
+    [
+        (
+            np.zeros((2, 3, 3)),
+            np.zeros((2, 3, 3)),
+            0.3,
+            "both normal and defect pixels, received 18 of one kind",
+        ),
+        (np.full((1, 2, 2), 255), np.zeros((1, 2, 2)), 0.3, "masks of 0 (normal) and 1 (defect)"),
+        (np.eye(3)[None], np.zeros((1, 3, 4)), 0.3, "received (1, 3, 3) and (1, 3, 4)"),
+        (np.eye(3)[None], np.full((1, 3, 3), np.nan), 0.3, "finite error maps"),
+        (np.eye(3)[None], np.zeros((1, 3, 3)), 0, "fpr_limit above 0 and up to 1, received 0"),
+    ],
+)
 def test_bad_masks(masks, maps, limit, words):
     with pytest.raises(InputError) as error:
         pro(masks, maps, limit)
@@ -359,10 +401,13 @@ def test_bad_masks(masks, maps, limit, words):
 
 # --- what is not loaded -------------------------------------------------------------------------------------
 
+
 def test_metrics_and_thresholds_do_not_load_tensorflow():
-    code = ("import sys, agad_tf.evaluation.metrics as m, agad_tf.evaluation.pixel_metrics\n"
-            "import agad_tf.evaluation.thresholds as t, agad_tf.evaluation.heatmaps\n"
-            "m.summarise([0, 0, 1, 1], [1, 2, 3, 4], draws=100); t.calibrate(range(30))\n"
-            "print([name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'keras', 'torch')])")
+    code = (
+        "import sys, agad_tf.evaluation.metrics as m, agad_tf.evaluation.pixel_metrics\n"
+        "import agad_tf.evaluation.thresholds as t, agad_tf.evaluation.heatmaps\n"
+        "m.summarise([0, 0, 1, 1], [1, 2, 3, 4], draws=100); t.calibrate(range(30))\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'keras', 'torch')])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

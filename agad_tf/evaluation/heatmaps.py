@@ -28,8 +28,9 @@ NORMAL, ANOMALY, GREY = "#0b5fa5", "#b3261e", "#555555"
 ERROR_COLOURS = "inferno"
 
 
-def as_pictures(images: ArrayLike, value_range: tuple[float, float] = (-1., 1.),
-                name: str = "images") -> np.ndarray:
+def as_pictures(
+    images: ArrayLike, value_range: tuple[float, float] = (-1.0, 1.0), name: str = "images"
+) -> np.ndarray:
     """Images as float32 RGB in [0, 1], shape (n, height, width, 3).
 
     Args:
@@ -45,14 +46,18 @@ def as_pictures(images: ArrayLike, value_range: tuple[float, float] = (-1., 1.),
     if array.ndim == 3:
         array = array[..., np.newaxis]
     if array.ndim != 4 or array.shape[-1] not in (1, 3) or 0 in array.shape:
-        raise InputError(f"Expected {name} of shape (n, height, width, 1 or 3), received {np.shape(images)}: "
-                         "give grey or RGB images with n >= 1.")
-    low, high = (0., 255.) if array.dtype == np.uint8 else value_range
+        raise InputError(
+            f"Expected {name} of shape (n, height, width, 1 or 3), received {np.shape(images)}: "
+            "give grey or RGB images with n >= 1."
+        )
+    low, high = (0.0, 255.0) if array.dtype == np.uint8 else value_range
     array = array.astype(np.float32)
     # Written so that a NaN fails it too.
     if not (array.min() >= low - 1e-3 and array.max() <= high + 1e-3):
-        raise InputError(f"Expected {name} as uint8 or as floats from {low:g} to {high:g}, received values "
-                         f"from {array.min():g} to {array.max():g}: scale them or pass value_range.")
+        raise InputError(
+            f"Expected {name} as uint8 or as floats from {low:g} to {high:g}, received values "
+            f"from {array.min():g} to {array.max():g}: scale them or pass value_range."
+        )
     pictures = np.clip((array - low) / (high - low), 0, 1)
     return np.broadcast_to(pictures, (*pictures.shape[:3], 3))
 
@@ -63,19 +68,25 @@ def _check_maps(error_maps: ArrayLike, name: str = "error_maps") -> np.ndarray:
     if array.ndim == 4:
         array = array.mean(axis=-1)
     if array.ndim != 3 or 0 in array.shape:
-        raise InputError(f"Expected {name} of shape (n, height, width), received {np.shape(error_maps)}: "
-                         "give one map per image.")
+        raise InputError(
+            f"Expected {name} of shape (n, height, width), received {np.shape(error_maps)}: "
+            "give one map per image."
+        )
     if not np.isfinite(array).all() or array.min() < 0:
-        raise InputError(f"Expected finite {name} of 0 or more, received NaN, infinite or negative values: "
-                         "give absolute or squared errors.")
+        raise InputError(
+            f"Expected finite {name} of 0 or more, received NaN, infinite or negative values: "
+            "give absolute or squared errors."
+        )
     return array
 
 
 def _check_labels(labels: ArrayLike, count: int) -> np.ndarray:
     array = np.asarray(labels)
     if array.shape != (count,) or not np.isin(array, (0, 1)).all():
-        raise InputError(f"Expected {count} labels of 0 (normal) or 1 (anomaly), received shape "
-                         f"{array.shape}, values {np.unique(array)[:5].tolist()}: give one each.")
+        raise InputError(
+            f"Expected {count} labels of 0 (normal) or 1 (anomaly), received shape "
+            f"{array.shape}, values {np.unique(array)[:5].tolist()}: give one each."
+        )
     return array.astype(bool)
 
 
@@ -91,8 +102,12 @@ def _verdict(anomaly: bool, score: float, threshold: float | None) -> tuple[str,
     if threshold is None:
         return f"score {_short(score)}", GREY
     alarm = bool(score > threshold)
-    word = {(False, False): "passed", (True, True): "alarm",
-            (False, True): "FALSE ALARM", (True, False): "MISSED"}[anomaly, alarm]
+    word = {
+        (False, False): "passed",
+        (True, True): "alarm",
+        (False, True): "FALSE ALARM",
+        (True, False): "MISSED",
+    }[anomaly, alarm]
     return f"score {_short(score)}\n{word}", GREY if alarm == anomaly else ANOMALY
 
 
@@ -100,10 +115,19 @@ def _short(number: float) -> str:
     return f"{number:.0f}" if 1000 <= abs(number) < 1e7 else f"{number:.4g}"
 
 
-def reconstruction_grid(inputs: ArrayLike, reconstructions: ArrayLike, error_maps: ArrayLike,
-                        labels: ArrayLike, scores: ArrayLike | None = None, *, path: str | Path,
-                        threshold: float | None = None, columns: int = 8,
-                        value_range: tuple[float, float] = (-1., 1.), dpi: int = 110) -> None:
+def reconstruction_grid(
+    inputs: ArrayLike,
+    reconstructions: ArrayLike,
+    error_maps: ArrayLike,
+    labels: ArrayLike,
+    scores: ArrayLike | None = None,
+    *,
+    path: str | Path,
+    threshold: float | None = None,
+    columns: int = 8,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    dpi: int = 110,
+) -> None:
     """Writes a PNG of samples in columns: input, reconstruction, error map; normals above, anomalies below.
 
     All error maps share one colour scale, from 0 to the 99.8th percentile of the pixels shown.
@@ -124,60 +148,69 @@ def reconstruction_grid(inputs: ArrayLike, reconstructions: ArrayLike, error_map
     Raises:
         InputError: shapes, lengths or values that do not fit, ``columns`` under 1, missing folder.
     """
-    pictures = [as_pictures(inputs, value_range, "inputs"),
-                as_pictures(reconstructions, value_range, "reconstructions"), _check_maps(error_maps)]
+    pictures = [
+        as_pictures(inputs, value_range, "inputs"),
+        as_pictures(reconstructions, value_range, "reconstructions"),
+        _check_maps(error_maps),
+    ]
     count = len(pictures[0])
     anomaly = _check_labels(labels, count)
     values = None if scores is None else check_scores(scores)
     lengths = [len(part) for part in pictures] + ([] if values is None else [len(values)])
     if set(lengths) != {count}:
-        raise InputError("Expected inputs, reconstructions, error_maps and scores of one length, received "
-                         f"{', '.join(map(str, lengths))}: give one of each per sample.")
+        raise InputError(
+            "Expected inputs, reconstructions, error_maps and scores of one length, received "
+            f"{', '.join(map(str, lengths))}: give one of each per sample."
+        )
     if columns < 1:
         raise InputError(f"Expected at least 1 column, received {columns}: take 8.")
 
     blocks = [(kind, np.flatnonzero(anomaly == kind)[:columns]) for kind in (False, True)]
     blocks = [(kind, rows) for kind, rows in blocks if rows.size]
     shown = pictures[2][np.concatenate([rows for _, rows in blocks])]
-    top = float(np.quantile(shown, .998)) or float(shown.max()) or 1.0
+    top = float(np.quantile(shown, 0.998)) or float(shown.max()) or 1.0
 
     # In inches: one cell per sample, room for words on the left and for the colour bar on the right.
     across = max(rows.size for _, rows in blocks)
-    gap, left, right = .08, 1.45, 1.15
-    cell = float(np.clip((7.4 - left - right) / across - gap, 1., 1.5))
-    cell_height = cell * float(np.clip(pictures[0].shape[1] / pictures[0].shape[2], .4, 2.5))
+    gap, left, right = 0.08, 1.45, 1.15
+    cell = float(np.clip((7.4 - left - right) / across - gap, 1.0, 1.5))
+    cell_height = cell * float(np.clip(pictures[0].shape[1] / pictures[0].shape[2], 0.4, 2.5))
     width = max(7.4, left + right + across * (cell + gap))
-    caption = .12 if values is None else .26 if threshold is None else .42
-    header, title, between = .98, .42, .18
+    caption = 0.12 if values is None else 0.26 if threshold is None else 0.42
+    header, title, between = 0.98, 0.42, 0.18
     block_height = title + 3 * (cell_height + gap) + caption
-    height = header + len(blocks) * block_height + between * (len(blocks) - 1) + .1
+    height = header + len(blocks) * block_height + between * (len(blocks) - 1) + 0.1
     figure = Figure(figsize=(width, height), dpi=dpi)
 
     def text(x: float, y: float, words: str, **style) -> None:
         figure.text(x / width, 1 - y / height, words, **style)
 
-    text(.15, .16, "What the detector sees", fontsize=14, weight="bold", va="top")
-    text(.15, .45, _explanation(values is not None, threshold), fontsize=9, va="top", color="#333333")
-    row_words = (("Input", "what was given"), ("Reconstruction", "redrawn by the model"),
-                 ("Error", "difference of the two"))
-    bar_left, y = left + across * (cell + gap) + .1, header
+    text(0.15, 0.16, "What the detector sees", fontsize=14, weight="bold", va="top")
+    text(0.15, 0.45, _explanation(values is not None, threshold), fontsize=9, va="top", color="#333333")
+    row_words = (
+        ("Input", "what was given"),
+        ("Reconstruction", "redrawn by the model"),
+        ("Error", "difference of the two"),
+    )
+    bar_left, y = left + across * (cell + gap) + 0.1, header
     for block, (kind, rows) in enumerate(blocks):
         colour = ANOMALY if kind else NORMAL
         if block:
-            ends, level = (.15 / width, (bar_left - .18) / width), 1 - (y + .03) / height
-            figure.add_artist(Line2D(ends, (level, level), color="#bbbbbb", linewidth=.8))
+            ends, level = (0.15 / width, (bar_left - 0.18) / width), 1 - (y + 0.03) / height
+            figure.add_artist(Line2D(ends, (level, level), color="#bbbbbb", linewidth=0.8))
             y += between
         words = "ANOMALIES: the samples to be found" if kind else "NORMAL samples: the good ones"
-        text(.15, y + .08, words, fontsize=11, weight="bold", color=colour, va="top")
+        text(0.15, y + 0.08, words, fontsize=11, weight="bold", color=colour, va="top")
         y += title
         for part, (name, meaning) in enumerate(row_words):
             middle = y + cell_height / 2
-            text(left - .12, middle - .01, name, fontsize=10, weight="bold", ha="right", va="bottom")
-            text(left - .12, middle + .03, meaning, fontsize=7.5, ha="right", va="top", color=GREY)
+            text(left - 0.12, middle - 0.01, name, fontsize=10, weight="bold", ha="right", va="bottom")
+            text(left - 0.12, middle + 0.03, meaning, fontsize=7.5, ha="right", va="top", color=GREY)
             for column, row in enumerate(rows):
                 x = left + column * (cell + gap)
-                axes = figure.add_axes((x / width, 1 - (y + cell_height) / height,
-                                        cell / width, cell_height / height))
+                axes = figure.add_axes(
+                    (x / width, 1 - (y + cell_height) / height, cell / width, cell_height / height)
+                )
                 style = {"cmap": ERROR_COLOURS, "vmin": 0, "vmax": top} if part == 2 else {}
                 drawn = axes.imshow(pictures[part][row], interpolation="nearest", aspect="auto", **style)
                 axes.set(xticks=[], yticks=[])
@@ -188,8 +221,9 @@ def reconstruction_grid(inputs: ArrayLike, reconstructions: ArrayLike, error_map
             y += cell_height + gap
         y += caption
     bar_top, bar_bottom = header + title, y - caption - gap
-    bar = figure.add_axes((bar_left / width, 1 - bar_bottom / height, .16 / width,
-                           (bar_bottom - bar_top) / height))
+    bar = figure.add_axes(
+        (bar_left / width, 1 - bar_bottom / height, 0.16 / width, (bar_bottom - bar_top) / height)
+    )
     colour_bar = figure.colorbar(drawn, cax=bar, extend="max" if shown.max() > top else "neither")
     colour_bar.set_label("error per pixel\n(0 = redrawn perfectly)", fontsize=8)
     colour_bar.ax.tick_params(labelsize=7.5)
@@ -203,8 +237,13 @@ def _explanation(scored: bool, threshold: float | None) -> str:
     return words if not scored or threshold is None else f"{words} Alarm above {_short(threshold)}."
 
 
-def overlay(image: ArrayLike, error_map: ArrayLike, maximum: float | None = None, strength: float = .85,
-            value_range: tuple[float, float] = (-1., 1.)) -> np.ndarray:
+def overlay(
+    image: ArrayLike,
+    error_map: ArrayLike,
+    maximum: float | None = None,
+    strength: float = 0.85,
+    value_range: tuple[float, float] = (-1.0, 1.0),
+) -> np.ndarray:
     """Lays an error map over its image, turned grey: from clear (no error) through red to yellow (largest).
 
     Args:
@@ -223,20 +262,29 @@ def overlay(image: ArrayLike, error_map: ArrayLike, maximum: float | None = None
     picture = as_pictures(np.asarray(image)[np.newaxis], value_range, "image")[0]
     errors = _check_maps(np.asarray(error_map)[np.newaxis], "error_map")[0]
     if errors.shape != picture.shape[:2]:
-        raise InputError(f"Expected image and error_map of one size, received {picture.shape[:2]} and "
-                         f"{errors.shape}: resize the map.")
+        raise InputError(
+            f"Expected image and error_map of one size, received {picture.shape[:2]} and "
+            f"{errors.shape}: resize the map."
+        )
     check_share(strength, "strength", upper_included=True)
     if maximum is not None and not maximum > 0:
         raise InputError(f"Expected maximum above 0, received {maximum}: leave it out for the map's own.")
-    share = np.clip(errors / (maximum or errors.max() or 1.), 0, 1)[..., np.newaxis]
-    grey = picture @ np.float32([.299, .587, .114])
+    share = np.clip(errors / (maximum or errors.max() or 1.0), 0, 1)[..., np.newaxis]
+    grey = picture @ np.float32([0.299, 0.587, 0.114])
     colour = colormaps["autumn"](share[..., 0])[..., :3]
     mixed = (1 - strength * share) * grey[..., np.newaxis] + strength * share * colour
     return np.rint(255 * mixed).astype(np.uint8)
 
 
-def score_histogram(labels: ArrayLike, scores: ArrayLike, threshold: float | None, path: str | Path,
-                    *, bins: int = 40, dpi: int = 110) -> None:
+def score_histogram(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    threshold: float | None,
+    path: str | Path,
+    *,
+    bins: int = 40,
+    dpi: int = 110,
+) -> None:
     """Writes a PNG with the score histograms of normals and anomalies, the threshold and what it gets wrong.
 
     Each histogram counts in per cent of its own kind, so that a few anomalies are seen beside many normals.
@@ -265,8 +313,14 @@ def score_histogram(labels: ArrayLike, scores: ArrayLike, threshold: float | Non
     _save(figure, path)
 
 
-def draw_score_histogram(axes: Axes, anomaly: np.ndarray, values: np.ndarray, threshold: float | None,
-                         bins: int = 40, fontsize: float = 9) -> None:
+def draw_score_histogram(
+    axes: Axes,
+    anomaly: np.ndarray,
+    values: np.ndarray,
+    threshold: float | None,
+    bins: int = 40,
+    fontsize: float = 9,
+) -> None:
     """Draws what `score_histogram` shows, without its title, on matplotlib axes.
 
     Args:
@@ -278,31 +332,44 @@ def draw_score_histogram(axes: Axes, anomaly: np.ndarray, values: np.ndarray, th
     """
     marks = values if threshold is None else np.append(values, check_scores([threshold], "threshold"))
     low, high = float(marks.min()), float(marks.max())
-    start, end = np.quantile(values, (.025, .975))
+    start, end = np.quantile(values, (0.025, 0.975))
     far = max(end + 3 * (end - start), marks[-1] if threshold is not None else end)
     cut = far if end > start and far < high else None
-    edges = np.linspace(low, cut or high, bins + 1) if high > low else np.array([low - .5, low + .5])
+    edges = np.linspace(low, cut or high, bins + 1) if high > low else np.array([low - 0.5, low + 0.5])
     for kind, name, colour in ((False, "normal samples", NORMAL), (True, "anomalies", ANOMALY)):
         part = values[anomaly == kind]
         if part.size:
-            axes.hist(np.minimum(part, edges[-1]), edges, weights=np.full(part.size, 100 / part.size),
-                      color=colour, alpha=.55, edgecolor=colour, linewidth=.6, hatch="///" if kind else None,
-                      label=f"{name} ({part.size})")
+            axes.hist(
+                np.minimum(part, edges[-1]),
+                edges,
+                weights=np.full(part.size, 100 / part.size),
+                color=colour,
+                alpha=0.55,
+                edgecolor=colour,
+                linewidth=0.6,
+                hatch="///" if kind else None,
+                label=f"{name} ({part.size})",
+            )
     if threshold is not None:
-        axes.axvline(threshold, color="black", linestyle="--", linewidth=1.4,
-                     label=f"threshold {_short(threshold)}")
-    axes.set_xlabel("score (higher = more anomalous)"
-                    + ("" if cut is None else f"; scores above {cut:.3g} are counted in the last bar"))
+        axes.axvline(
+            threshold, color="black", linestyle="--", linewidth=1.4, label=f"threshold {_short(threshold)}"
+        )
+    axes.set_xlabel(
+        "score (higher = more anomalous)"
+        + ("" if cut is None else f"; scores above {cut:.3g} are counted in the last bar")
+    )
     axes.set_ylabel("% of its kind")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend
-    axes.legend(loc="upper right", facecolor="white", edgecolor="none", framealpha=.9, fontsize=fontsize)
+    axes.legend(loc="upper right", facecolor="white", edgecolor="none", framealpha=0.9, fontsize=fontsize)
 
 
 def _decision_words(anomaly: np.ndarray, alarm: np.ndarray) -> str:
     words = []
-    for kind, wrong, name in ((False, alarm, "False alarms: {} of {} normal samples"),
-                              (True, ~alarm, "Missed: {} of {} anomalies")):
+    for kind, wrong, name in (
+        (False, alarm, "False alarms: {} of {} normal samples"),
+        (True, ~alarm, "Missed: {} of {} anomalies"),
+    ):
         total, count = int(np.sum(anomaly == kind)), int(np.sum(wrong[anomaly == kind]))
         if total:
             words.append(f"{name.format(count, total)} ({100 * count / total:.1f} %)")

@@ -44,15 +44,21 @@ def check_scores(scores: ArrayLike, name: str = "scores") -> np.ndarray:
     try:
         array = np.asarray(scores, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"Expected {name} to be numbers in one dimension, received something else: "
-                         "give one number per sample.") from None
+        raise InputError(
+            f"Expected {name} to be numbers in one dimension, received something else: "
+            "give one number per sample."
+        ) from None
     if array.ndim != 1 or array.size == 0:
-        raise InputError(f"Expected {name} of shape (n,) with n >= 1, received shape {array.shape}: "
-                         "give one number per sample.")
+        raise InputError(
+            f"Expected {name} of shape (n,) with n >= 1, received shape {array.shape}: "
+            "give one number per sample."
+        )
     bad = np.flatnonzero(~np.isfinite(array))
     if bad.size:
-        raise InputError(f"Expected finite {name}, received {bad.size} NaN or infinite (first at index "
-                         f"{bad[0]}): check the input images and the model's weights.")
+        raise InputError(
+            f"Expected finite {name}, received {bad.size} NaN or infinite (first at index "
+            f"{bad[0]}): check the input images and the model's weights."
+        )
     return array
 
 
@@ -74,17 +80,23 @@ def check_labels_and_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[np.nd
     values = check_scores(scores)
     raw = np.asarray(labels)
     if raw.shape != values.shape:
-        raise InputError(f"Expected labels and scores of one length, received labels of shape {raw.shape} "
-                         f"and scores of shape {values.shape}: give one label per score.")
+        raise InputError(
+            f"Expected labels and scores of one length, received labels of shape {raw.shape} "
+            f"and scores of shape {values.shape}: give one label per score."
+        )
     odd = [] if raw.dtype == bool else [v for v in np.unique(raw).tolist() if v not in (0, 1)]
     if odd:
-        raise InputError(f"Expected labels 0 (normal) or 1 (anomaly), received {odd[0]!r}: "
-                         "turn class numbers into 0 and 1 first.")
+        raise InputError(
+            f"Expected labels 0 (normal) or 1 (anomaly), received {odd[0]!r}: "
+            "turn class numbers into 0 and 1 first."
+        )
     anomaly = raw.astype(bool)
     if anomaly.all() or not anomaly.any():
         only = "anomalies (1)" if anomaly.all() else "normals (0)"
-        raise InputError(f"AUROC needs both normals and anomalies, received {anomaly.size} {only} only: "
-                         "add samples of the other kind, or look at the scores without a metric.")
+        raise InputError(
+            f"AUROC needs both normals and anomalies, received {anomaly.size} {only} only: "
+            "add samples of the other kind, or look at the scores without a metric."
+        )
     return anomaly, values
 
 
@@ -140,9 +152,11 @@ class _Sweep(NamedTuple):
 
 def _sweep(anomaly: np.ndarray, scores: np.ndarray) -> _Sweep:
     values, group = np.unique(-scores, return_inverse=True)
-    return _Sweep(-values,
-                  np.cumsum(np.bincount(group[anomaly], minlength=values.size)),
-                  np.cumsum(np.bincount(group[~anomaly], minlength=values.size)))
+    return _Sweep(
+        -values,
+        np.cumsum(np.bincount(group[anomaly], minlength=values.size)),
+        np.cumsum(np.bincount(group[~anomaly], minlength=values.size)),
+    )
 
 
 def tpr_at_fpr(labels: ArrayLike, scores: ArrayLike, fpr: float) -> float:
@@ -199,18 +213,23 @@ def _known_and_unseen(anomaly, classes, known_classes) -> tuple[np.ndarray, np.n
     """Row masks: all normals with the anomalies of known classes, and with those of the other classes."""
     array = np.asarray(classes)
     if array.shape != anomaly.shape:
-        raise InputError(f"Expected one class per label, received classes of shape {array.shape} for "
-                         f"{anomaly.size} labels: give the class of every sample, normals included.")
+        raise InputError(
+            f"Expected one class per label, received classes of shape {array.shape} for "
+            f"{anomaly.size} labels: give the class of every sample, normals included."
+        )
     known = np.isin(array, list(known_classes))
     if np.any(known & ~anomaly):
         name = array[known & ~anomaly][0]
-        raise InputError(f"Expected known_classes to hold anomaly classes only, received class {name}, which "
-                         "has samples labelled normal: leave it out or mend the labels.")
+        raise InputError(
+            f"Expected known_classes to hold anomaly classes only, received class {name}, which "
+            "has samples labelled normal: leave it out or mend the labels."
+        )
     return ~anomaly | known, ~known
 
 
-def known_unseen_auroc(labels: ArrayLike, scores: ArrayLike, classes: ArrayLike,
-                       known_classes: Iterable) -> tuple[float | None, float | None]:
+def known_unseen_auroc(
+    labels: ArrayLike, scores: ArrayLike, classes: ArrayLike, known_classes: Iterable
+) -> tuple[float | None, float | None]:
     """AUROC against anomalies of classes collected for training, and against those of all other classes.
 
     Args:
@@ -226,8 +245,10 @@ def known_unseen_auroc(labels: ArrayLike, scores: ArrayLike, classes: ArrayLike,
         InputError: see `check_labels_and_scores`; lengths differ; a known class has normal samples.
     """
     anomaly, values = check_labels_and_scores(labels, scores)
-    return tuple(float(roc_auc_score(anomaly[rows], values[rows])) if anomaly[rows].any() else None
-                 for rows in _known_and_unseen(anomaly, classes, known_classes))
+    return tuple(
+        float(roc_auc_score(anomaly[rows], values[rows])) if anomaly[rows].any() else None
+        for rows in _known_and_unseen(anomaly, classes, known_classes)
+    )
 
 
 def delong_variance(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -245,15 +266,17 @@ def delong_variance(labels: ArrayLike, scores: ArrayLike) -> float:
     anomaly, values = check_labels_and_scores(labels, scores)
     m, n = int(anomaly.sum()), int((~anomaly).sum())
     if min(m, n) < 2:
-        raise InputError(f"DeLong's variance needs at least 2 normals and 2 anomalies, received {n} and {m}: "
-                         "add samples, or use auroc_interval, which has a wider bound for this case.")
+        raise InputError(
+            f"DeLong's variance needs at least 2 normals and 2 anomalies, received {n} and {m}: "
+            "add samples, or use auroc_interval, which has a wider bound for this case."
+        )
     ranks = stats.rankdata(values)
     above = (ranks[anomaly] - stats.rankdata(values[anomaly])) / n
     below = 1 - (ranks[~anomaly] - stats.rankdata(values[~anomaly])) / m
     return float(above.var(ddof=1) / m + below.var(ddof=1) / n)
 
 
-def auroc_interval(labels: ArrayLike, scores: ArrayLike, confidence: float = .95) -> tuple[float, float]:
+def auroc_interval(labels: ArrayLike, scores: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
     """Confidence interval of the AUROC: DeLong's variance on the logit scale, so it stays inside [0, 1].
 
     Where DeLong's variance says nothing, a wider bound takes its place (k = the smaller class count):
@@ -287,8 +310,9 @@ def auroc_interval(labels: ArrayLike, scores: ArrayLike, confidence: float = .95
     return float(special.expit(special.logit(area) - half)), float(special.expit(special.logit(area) + half))
 
 
-def bootstrap_intervals(labels: ArrayLike, scores: ArrayLike, draws: int = 1000, seed: int = 0,
-                        confidence: float = .95) -> dict[str, tuple[float, float] | None]:
+def bootstrap_intervals(
+    labels: ArrayLike, scores: ArrayLike, draws: int = 1000, seed: int = 0, confidence: float = 0.95
+) -> dict[str, tuple[float, float] | None]:
     """Percentile bootstrap intervals; normals and anomalies are resampled apart, so their numbers stay.
 
     Args:
@@ -317,14 +341,16 @@ def bootstrap_intervals(labels: ArrayLike, scores: ArrayLike, draws: int = 1000,
         resampled = (kind[rng.integers(kind.size, size=kind.size)] for kind in kinds)
         counts = (np.bincount(groups, minlength=distinct.size) for groups in resampled)
         sweep = _Sweep(-distinct, *(np.cumsum(count) for count in counts))
-        row[:] = sweep.average_precision(), sweep.tpr_at_fpr(.01), sweep.tpr_at_fpr(.05), sweep.f1().max()
+        row[:] = sweep.average_precision(), sweep.tpr_at_fpr(0.01), sweep.tpr_at_fpr(0.05), sweep.f1().max()
     low, high = np.quantile(drawn, (tail, 1 - tail), axis=0)
     names = ("average_precision", "tpr_at_fpr_01", "tpr_at_fpr_05", "best_f1")
-    return {name: (float(low[i]), float(high[i])) if np.ptp(drawn[:, i]) > ROUNDING else None
-            for i, name in enumerate(names)}
+    return {
+        name: (float(low[i]), float(high[i])) if np.ptp(drawn[:, i]) > ROUNDING else None
+        for i, name in enumerate(names)
+    }
 
 
-def mean_interval(values: ArrayLike, confidence: float = .95) -> MeanInterval:
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> MeanInterval:
     """Mean over seeds or classes with Student's t interval, mean +- t_{n-1} s / sqrt(n).
 
     Args:
@@ -346,8 +372,15 @@ def mean_interval(values: ArrayLike, confidence: float = .95) -> MeanInterval:
     return MeanInterval(mean, mean - half, mean + half, array.size)
 
 
-def summarise(labels: ArrayLike, scores: ArrayLike, classes: ArrayLike | None = None,
-              known_classes: Iterable = (), *, draws: int = 1000, seed: int = 0) -> dict:
+def summarise(
+    labels: ArrayLike,
+    scores: ArrayLike,
+    classes: ArrayLike | None = None,
+    known_classes: Iterable = (),
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict:
     """All detection metrics of one set of scores as a dict that `json.dumps` takes.
 
     Args:
@@ -372,8 +405,8 @@ def summarise(labels: ArrayLike, scores: ArrayLike, classes: ArrayLike | None = 
         "auroc": auroc(anomaly, values),
         "auroc_interval": list(auroc_interval(anomaly, values)),
         "average_precision": average_precision(anomaly, values),
-        "tpr_at_fpr_01": tpr_at_fpr(anomaly, values, .01),
-        "tpr_at_fpr_05": tpr_at_fpr(anomaly, values, .05),
+        "tpr_at_fpr_01": tpr_at_fpr(anomaly, values, 0.01),
+        "tpr_at_fpr_05": tpr_at_fpr(anomaly, values, 0.05),
         "best_f1": f1,
         "best_f1_threshold": threshold,
         "n_normal": int((~anomaly).sum()),
@@ -386,6 +419,8 @@ def summarise(labels: ArrayLike, scores: ArrayLike, classes: ArrayLike | None = 
         there = rows is not None and anomaly[rows].any()
         result[name] = auroc(anomaly[rows], values[rows]) if there else None
         result[f"{name}_interval"] = list(auroc_interval(anomaly[rows], values[rows])) if there else None
-    result["interval_method"] = ("95 %; AUROC: DeLong on the logit scale; others: percentile bootstrap "
-                                 f"within normals and anomalies, {draws} draws, seed {seed}")
+    result["interval_method"] = (
+        "95 %; AUROC: DeLong on the logit scale; others: percentile bootstrap "
+        f"within normals and anomalies, {draws} draws, seed {seed}"
+    )
     return result

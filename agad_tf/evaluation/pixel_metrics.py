@@ -17,18 +17,25 @@ from agad_tf.evaluation.metrics import check_share
 def _check_masks_and_maps(masks: ArrayLike, maps: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     mask, values = np.asarray(masks), np.asarray(maps, dtype=np.float64)
     if mask.ndim != 3 or mask.shape != values.shape:
-        raise InputError(f"Expected masks and maps of one shape (n, height, width), received {mask.shape} "
-                         f"and {values.shape}: resize the maps to the masks.")
+        raise InputError(
+            f"Expected masks and maps of one shape (n, height, width), received {mask.shape} "
+            f"and {values.shape}: resize the maps to the masks."
+        )
     if not np.isin(mask, (0, 1)).all():
-        raise InputError("Expected masks of 0 (normal) and 1 (defect), received other values: "
-                         "threshold the masks first (mask > 0).")
+        raise InputError(
+            "Expected masks of 0 (normal) and 1 (defect), received other values: "
+            "threshold the masks first (mask > 0)."
+        )
     if not np.isfinite(values).all():
-        raise InputError("Expected finite error maps, received NaN or infinite values: "
-                         "check the model's weights.")
+        raise InputError(
+            "Expected finite error maps, received NaN or infinite values: check the model's weights."
+        )
     mask = mask.astype(bool)
     if mask.all() or not mask.any():
-        raise InputError(f"Pixel metrics need both normal and defect pixels, received {mask.size} of one "
-                         "kind: add images with the other kind.")
+        raise InputError(
+            f"Pixel metrics need both normal and defect pixels, received {mask.size} of one "
+            "kind: add images with the other kind."
+        )
     return mask, values
 
 
@@ -46,7 +53,7 @@ def pixel_auroc(masks: ArrayLike, maps: ArrayLike) -> float:
     return float(roc_auc_score(mask.ravel(), values.ravel()))
 
 
-def pro(masks: ArrayLike, maps: ArrayLike, fpr_limit: float = .3) -> float:
+def pro(masks: ArrayLike, maps: ArrayLike, fpr_limit: float = 0.3) -> float:
     """Per-region overlap: area under mean region coverage against pixel FPR, from 0 to ``fpr_limit``.
 
     Every connected defect (8 neighbours) weighs the same, however large. Bergmann et al., "The MVTec anomaly

@@ -41,8 +41,9 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     """
     path = Path(path)
     if not path.parent.is_dir():
-        raise InputError(f"Expected an existing folder to write {path.name} into, received {path.parent}: "
-                         "create it first.")
+        raise InputError(
+            f"Expected an existing folder to write {path.name} into, received {path.parent}: create it first."
+        )
     if path.is_dir():
         raise InputError(f"Expected a file name to write to, received the folder {path}: add a file name.")
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
@@ -98,8 +99,9 @@ def normals_needed(rate: float, confidence: float | None = None) -> int:
     return max(1, math.ceil(math.log1p(-confidence) / math.log1p(-rate) - ROUNDING))
 
 
-def threshold_for_false_alarm_rate(normal_scores: ArrayLike, rate: float,
-                                   confidence: float | None = None) -> float:
+def threshold_for_false_alarm_rate(
+    normal_scores: ArrayLike, rate: float, confidence: float | None = None
+) -> float:
     """Smallest calibration score that keeps false alarms at or under ``rate``, guaranteed for finite samples.
 
     Without ``confidence``, split conformal: the k-th smallest of n scores, k = n + 1 - floor(rate (n + 1)).
@@ -129,8 +131,10 @@ def threshold_for_false_alarm_rate(normal_scores: ArrayLike, rate: float,
     if n < needed:
         reachable = 1 / (n + 1) if confidence is None else -math.expm1(math.log1p(-confidence) / n)
         at = "" if confidence is None else f" with confidence {confidence:g}"
-        raise InputError(f"A false-alarm rate of {rate:g}{at} needs {needed} held-out normals, received {n}: "
-                         f"add {needed - n} more, or ask for a rate of {_rounded_up(reachable)} or more.")
+        raise InputError(
+            f"A false-alarm rate of {rate:g}{at} needs {needed} held-out normals, received {n}: "
+            f"add {needed - n} more, or ask for a rate of {_rounded_up(reachable)} or more."
+        )
     if confidence is None:
         above = min(n, math.floor(rate * (n + 1) + ROUNDING))
     else:
@@ -187,14 +191,22 @@ class Calibration:
         for name in ("score", "split"):
             if not isinstance(getattr(self, name), str):
                 raise InputError(f"Expected {name} to be text, received {getattr(self, name)!r}: name it.")
-        _check_settings(self.policy, false_alarm_rate=self.false_alarm_rate, confidence=self.confidence,
-                        quantile=self.quantile, wanted_recall=self.wanted_recall)
+        _check_settings(
+            self.policy,
+            false_alarm_rate=self.false_alarm_rate,
+            confidence=self.confidence,
+            quantile=self.quantile,
+            wanted_recall=self.wanted_recall,
+        )
         _check_anomaly_numbers(self)
-        expected = _threshold_from_normals(scores, self.policy, self.false_alarm_rate, self.confidence,
-                                           self.quantile)
+        expected = _threshold_from_normals(
+            scores, self.policy, self.false_alarm_rate, self.confidence, self.quantile
+        )
         if expected is not None and expected != self.threshold:
-            raise InputError(f"Expected threshold {expected!r} under policy {self.policy}, received "
-                             f"{self.threshold!r}: calibrate again instead of editing the threshold.")
+            raise InputError(
+                f"Expected threshold {expected!r} under policy {self.policy}, received "
+                f"{self.threshold!r}: calibrate again instead of editing the threshold."
+            )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Calibration) and self.to_dict() == other.to_dict()
@@ -222,8 +234,12 @@ class Calibration:
     def to_dict(self) -> dict:
         """The content of calibration.json: all fields as plain values, with ``format`` and ``n_normal``."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {"format": FORMAT, "n_normal": self.n_normal,
-                **values, "normal_scores": self.normal_scores.tolist()}
+        return {
+            "format": FORMAT,
+            "n_normal": self.n_normal,
+            **values,
+            "normal_scores": self.normal_scores.tolist(),
+        }
 
     @classmethod
     def from_dict(cls, content: dict) -> Calibration:
@@ -234,22 +250,28 @@ class Calibration:
         """
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             found = content.get("format") if isinstance(content, dict) else type(content).__name__
-            raise InputError(f"Expected a calibration of format {FORMAT!r}, received {found!r}: "
-                             "calibrate again.")
+            raise InputError(
+                f"Expected a calibration of format {FORMAT!r}, received {found!r}: calibrate again."
+            )
         names = {field.name for field in fields(cls)} | {"format", "n_normal"}
         wrong = sorted(names ^ set(content))
         if wrong:
             kind = "is missing" if wrong[0] in names else "is unknown"
-            raise InputError(f"Expected the entries that calibrate writes, but {wrong[0]!r} {kind}: "
-                             "calibrate again.")
+            raise InputError(
+                f"Expected the entries that calibrate writes, but {wrong[0]!r} {kind}: calibrate again."
+            )
         scores, number = content["normal_scores"], content["n_normal"]
         plain = isinstance(scores, list) and all(type(value) in (int, float) for value in scores)
         if not plain or not _is_number(content["threshold"]):
-            raise InputError("Expected normal_scores as a list of numbers and threshold as a number, "
-                             "received something else: calibrate again.")
+            raise InputError(
+                "Expected normal_scores as a list of numbers and threshold as a number, "
+                "received something else: calibrate again."
+            )
         if type(number) is not int or number != len(scores):
-            raise InputError(f"Expected n_normal to be the {len(scores)} normal scores listed, received "
-                             f"{number!r}: the file was cut or edited, calibrate again.")
+            raise InputError(
+                f"Expected n_normal to be the {len(scores)} normal scores listed, received "
+                f"{number!r}: the file was cut or edited, calibrate again."
+            )
         return cls(**{name: value for name, value in content.items() if name not in ("format", "n_normal")})
 
     def save(self, path: str | Path) -> None:
@@ -266,13 +288,16 @@ class Calibration:
         try:
             return cls.from_dict(json.loads(Path(path).read_bytes()))
         except OSError as error:
-            raise InputError(f"Expected a calibration file, could not read {path} ({error.strerror}): "
-                             "give the path of a calibration.json.") from None
+            raise InputError(
+                f"Expected a calibration file, could not read {path} ({error.strerror}): "
+                "give the path of a calibration.json."
+            ) from None
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
         except ValueError as error:
-            raise InputError(f"{path}: expected JSON, received something else ({error}): "
-                             "calibrate again.") from None
+            raise InputError(
+                f"{path}: expected JSON, received something else ({error}): calibrate again."
+            ) from None
 
 
 def _is_number(value: object) -> bool:
@@ -282,16 +307,19 @@ def _is_number(value: object) -> bool:
 def _check_settings(policy: str, **settings: float | None) -> None:
     """The settings of the policy are there and in range, and no setting of another policy is."""
     if policy not in POLICIES:
-        raise InputError(f"Expected one of the policies {', '.join(POLICIES)}, received {policy!r}: "
-                         "choose one.")
+        raise InputError(
+            f"Expected one of the policies {', '.join(POLICIES)}, received {policy!r}: choose one."
+        )
     for name, value in settings.items():
         argument = {"false_alarm_rate": "rate", "wanted_recall": "recall"}.get(name, name)
         if value is None:
             if name == policy:  # the setting that a policy needs bears its name
                 raise InputError(f"Policy {policy} expects {argument}, received none: give a share.")
         elif name != policy and (policy, name) != ("false_alarm_rate", "confidence"):
-            raise InputError(f"Policy {policy} takes no {argument}, received {value!r}: leave it out or "
-                             "choose another policy.")
+            raise InputError(
+                f"Policy {policy} takes no {argument}, received {value!r}: leave it out or "
+                "choose another policy."
+            )
         else:
             check_share(value, argument, upper_included=name in ("quantile", "wanted_recall"))
 
@@ -302,12 +330,19 @@ def _check_anomaly_numbers(calibration: Calibration) -> None:
         return
     count, *shares = numbers
     if type(count) is not int or count < 1 or any(not _is_number(x) or not 0 <= x <= 1 for x in shares):
-        raise InputError("Expected n_anomaly >= 1 with observed_recall and observed_f1 from 0 to 1, received "
-                         f"{numbers!r}: calibrate again with labelled anomalies.")
+        raise InputError(
+            "Expected n_anomaly >= 1 with observed_recall and observed_f1 from 0 to 1, received "
+            f"{numbers!r}: calibrate again with labelled anomalies."
+        )
 
 
-def _threshold_from_normals(normal_scores: np.ndarray, policy: str, rate: float | None,
-                            confidence: float | None, quantile: float | None) -> float | None:
+def _threshold_from_normals(
+    normal_scores: np.ndarray,
+    policy: str,
+    rate: float | None,
+    confidence: float | None,
+    quantile: float | None,
+) -> float | None:
     """Threshold of the policies that need no anomalies; None for the others."""
     if policy == "false_alarm_rate":
         return threshold_for_false_alarm_rate(normal_scores, rate, confidence)
@@ -316,10 +351,18 @@ def _threshold_from_normals(normal_scores: np.ndarray, policy: str, rate: float 
     return None
 
 
-def calibrate(normal_scores: ArrayLike, anomaly_scores: ArrayLike | None = None,
-              policy: str = "false_alarm_rate", rate: float = .05, confidence: float | None = None,
-              recall: float | None = None, quantile: float | None = None, *, score: str = "unspecified",
-              split: str = "unspecified") -> Calibration:
+def calibrate(
+    normal_scores: ArrayLike,
+    anomaly_scores: ArrayLike | None = None,
+    policy: str = "false_alarm_rate",
+    rate: float = 0.05,
+    confidence: float | None = None,
+    recall: float | None = None,
+    quantile: float | None = None,
+    *,
+    score: str = "unspecified",
+    split: str = "unspecified",
+) -> Calibration:
     """Chooses the threshold and keeps what it rests on.
 
     Policies:
@@ -351,12 +394,18 @@ def calibrate(normal_scores: ArrayLike, anomaly_scores: ArrayLike | None = None,
     """
     normals = check_scores(normal_scores, "normal scores")
     no_anomalies = anomaly_scores is None or np.size(anomaly_scores) == 0
-    settings = {"false_alarm_rate": rate if policy == "false_alarm_rate" else None, "confidence": confidence,
-                "quantile": quantile, "wanted_recall": recall}
+    settings = {
+        "false_alarm_rate": rate if policy == "false_alarm_rate" else None,
+        "confidence": confidence,
+        "quantile": quantile,
+        "wanted_recall": recall,
+    }
     _check_settings(policy, **settings)
     if no_anomalies and policy in ("best_f1", "wanted_recall"):
-        raise InputError(f"Policy {policy} expects scores of labelled anomalies, received none: use policy "
-                         "false_alarm_rate, which needs normals only.")
+        raise InputError(
+            f"Policy {policy} expects scores of labelled anomalies, received none: use policy "
+            "false_alarm_rate, which needs normals only."
+        )
     threshold = _threshold_from_normals(normals, policy, rate, confidence, quantile)
     observed = {}
     if not no_anomalies:
@@ -368,6 +417,9 @@ def calibrate(normal_scores: ArrayLike, anomaly_scores: ArrayLike | None = None,
             wanted = max(1, math.ceil(recall * anomalies.size - ROUNDING))
             threshold = threshold_below(np.sort(anomalies)[anomalies.size - wanted], together)
         found, alarms = int(np.sum(anomalies > threshold)), int(np.sum(normals > threshold))
-        observed = {"n_anomaly": anomalies.size, "observed_recall": found / anomalies.size,
-                    "observed_f1": 2 * found / (found + alarms + anomalies.size)}
+        observed = {
+            "n_anomaly": anomalies.size,
+            "observed_recall": found / anomalies.size,
+            "observed_f1": 2 * found / (found + alarms + anomalies.size),
+        }
     return Calibration(normals, threshold, policy, score, split, **settings, **observed)

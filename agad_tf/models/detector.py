@@ -58,7 +58,7 @@ class AnomalyDetector(AnomalyScorer):
         self._log_totals = {name: keras.metrics.Sum(name=name) for name in self.total_names}
 
     def get_compile_config(self):
-        return dict(self.settings)
+        return dict(self.settings) if self.compiled else None
 
     def compile_from_config(self, config):
         config = dict(config)
