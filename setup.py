@@ -11,7 +11,7 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "agad_tf/__init__.py").re
 setup(
     name="agad-tf",
     version=VERSION,
-    description="Anomaly detection from thousands of good images and a handful of labelled defects, in Keras 3",
+    description="Anomaly detection from many good images and a handful of labelled defects, in Keras 3",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
