@@ -48,21 +48,20 @@ def batch_mode_scores(model: AnomalyDetector, x, batch_size: int = 256) -> np.nd
         for start in range(0, len(x), batch_size):
             batch = model.preprocess(tf.convert_to_tensor(np.asarray(x[start : start + batch_size])))
             for norm in norms:
-                norm.trainable, norm.momentum = True, 0.0  # its statistics become those of the batch
-            model.observe(batch)
-            scores.append(np.asarray(model(batch)))
+                norm.trainable = True  # a frozen batch norm would not look at the batch
+            scores.append(np.asarray(model.chosen_score(batch, training=True)))
     return np.concatenate(scores)
 
 
 @contextmanager
 def _statistics_restored(model: AnomalyDetector) -> Iterator[list]:
     norms = [norm for network in model.scoring_networks().values() for norm in network.batch_norms()]
-    before = [(norm.momentum, norm.trainable, norm.get_weights()) for norm in norms]
+    before = [(norm.trainable, norm.get_weights()) for norm in norms]
     try:
         yield norms
     finally:
-        for norm, (momentum, trainable, weights) in zip(norms, before, strict=True):
-            norm.momentum, norm.trainable = momentum, trainable
+        for norm, (trainable, weights) in zip(norms, before, strict=True):
+            norm.trainable = trainable
             norm.set_weights(weights)
 
 

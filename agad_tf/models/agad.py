@@ -110,11 +110,12 @@ class AGAD(AnomalyDetector):
 
     # -- scoring ---------------------------------------------------------------------------------------------
 
-    def raw_score(self, name, x):
+    def raw_score(self, name, x, training=False):
         if name == "discriminator":
-            logit, _ = self.scoring_discriminator(x, training=False)
+            logit, _ = self.scoring_discriminator(x, training=training)
             return -tf.cast(logit, tf.float32)
-        difference = tf.cast(x, tf.float32) - tf.cast(self.scoring_generator(x, training=False), tf.float32)
+        reconstruction = self.scoring_generator(x, training=training)
+        difference = tf.cast(x, tf.float32) - tf.cast(reconstruction, tf.float32)
         return tf.sqrt(tf.reduce_sum(tf.square(difference), axis=[1, 2, 3]))
 
     def reconstruct(self, x):

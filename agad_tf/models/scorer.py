@@ -66,9 +66,12 @@ class AnomalyScorer(keras.Model):
         getattr(self, scoring).trainable = False
         getattr(self, scoring).set_weights(getattr(self, raw).get_weights())
 
-    def raw_score(self, name: str, x: tf.Tensor) -> tf.Tensor:
-        """Score `name` of samples in the model's range, (batch,), higher is more anomalous."""
-        raise NotImplementedError(f"{type(self).__name__} must define raw_score(name, x)")
+    def raw_score(self, name: str, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Score `name` of samples in the model's range, (batch,), higher is more anomalous.
+
+        `training=True` lets batch norm normalise with the batch: for the audit, never for a result.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define raw_score(name, x, training)")
 
     def reconstruct(self, x) -> tf.Tensor:
         """Reconstruction of samples, in the model's range and shape."""
@@ -90,13 +93,17 @@ class AnomalyScorer(keras.Model):
 
         Independent of the other samples of the batch, and always in inference mode: `training` is ignored.
         """
-        x = self.preprocess(x)
+        return self.chosen_score(self.preprocess(x))
+
+    def chosen_score(self, x, training: bool = False):
+        """The chosen score of samples in the model's range; `training` as in `raw_score`."""
         parts = self.parts_of_score
         if len(parts) == 1:
-            return self.raw_score(parts[0], x)
+            return self.raw_score(parts[0], x, training)
         total = 0.0
         for index, name in enumerate(parts):
-            total += (self.raw_score(name, x) - self.score_means[index]) / self.score_deviations[index]
+            score = self.raw_score(name, x, training)
+            total += (score - self.score_means[index]) / self.score_deviations[index]
         return total
 
     def explain(self, x) -> tuple[tf.Tensor, tf.Tensor]:
