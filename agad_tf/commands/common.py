@@ -71,6 +71,11 @@ def metrics_text(result: dict) -> str:
             f"threshold {result['threshold']:.4g}: {result['false_alarm_rate']:.1%} false alarms, "
             f"{result['recall']:.1%} of the anomalies found"
         )
+    if "pixel_auroc" in result:
+        lines.append(
+            f"pixels: AUROC {result['pixel_auroc']:.4f}, per-region overlap {result['pro']:.4f} "
+            f"on {result['n_masks']} masks"
+        )
     if "seconds_training" in result:
         lines.append(f"trained in {result['seconds_training']:.0f} s")
     if "report" in result:

@@ -32,6 +32,7 @@ from agad_tf.training.configuration import (
     calibration_defaults,
     configure,
 )
+from agad_tf.training.localisation import pixel_report
 from agad_tf.training.reporting import report_run
 from agad_tf.training.tensorboard import TensorBoardReport, tensorboard_installed
 
@@ -278,7 +279,7 @@ def calibrate(model, samples: Samples, split: Split, settings: dict) -> threshol
 
 
 def evaluate_split(model, samples, split, calibration=None) -> tuple[np.ndarray, dict]:
-    """Scores of the test part in inference mode, and their metrics."""
+    """Scores of the test part in inference mode; their metrics, and those of the error maps with masks."""
     rows = np.concatenate([split.test_normal, split.test_anomaly])
     labels = np.repeat([0, 1], [len(split.test_normal), len(split.test_anomaly)])
     scores = model.predict(samples.x[rows], verbose=0)
@@ -289,7 +290,7 @@ def evaluate_split(model, samples, split, calibration=None) -> tuple[np.ndarray,
         report["threshold"] = calibration.threshold
         report["false_alarm_rate"] = float(alarms[labels == 0].mean())
         report["recall"] = float(alarms[labels == 1].mean())
-    return scores, report
+    return scores, report | pixel_report(model, samples, split)
 
 
 def write_pictures(model, samples, split, path: Path, calibration=None, columns: int = 8) -> None:

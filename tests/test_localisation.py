@@ -1,0 +1,78 @@
+"""Pixel metrics of a source with masks, in the metrics of an evaluation."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from agad_tf.data.protocols import one_class_split
+from agad_tf.data.sources import load_samples
+from agad_tf.errors import InputError
+from agad_tf.layers import ImagePreprocessing
+from agad_tf.training.localisation import pixel_report
+from agad_tf.training.run import evaluate_split
+
+SIDE = 12
+
+
+def detector(error_of):
+    """Something that explains like a detector: `error_of` maps images in [−1, 1] to error maps."""
+    preprocess = ImagePreprocessing((2 * SIDE, 2 * SIDE))
+
+    def explain(images):
+        x = np.asarray(preprocess(images))
+        return x, error_of(x[..., 0])
+
+    def predict(images, verbose=0):
+        return explain(images)[1].max(axis=(1, 2))
+
+    return SimpleNamespace(preprocess=preprocess, explain=explain, predict=predict, score="reconstruction")
+
+
+@pytest.fixture
+def spots(tmp_path):
+    """MVTec layout: dark images; a bright spot on the anomalies, and masks of it but for the last."""
+    rng = np.random.default_rng(0)
+    for name in ("train/good", "test/good", "test/spot", "ground_truth/spot"):
+        (tmp_path / name).mkdir(parents=True)
+    for index in range(5):
+        for part in ("train/good", "test/good"):
+            image = rng.integers(0, 60, (SIDE, SIDE), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / part / f"{index}.png")
+        image, mask = rng.integers(0, 60, (SIDE, SIDE), dtype=np.uint8), np.zeros((SIDE, SIDE), np.uint8)
+        image[index + 1 : index + 5, 3:7], mask[index + 1 : index + 5, 3:7] = 250, 255
+        Image.fromarray(image).save(tmp_path / "test/spot" / f"{index}.png")
+        if index < 4:
+            Image.fromarray(mask).save(tmp_path / "ground_truth/spot" / f"{index}_mask.png")
+    samples = load_samples(tmp_path)
+    return samples, one_class_split(samples, validation=0)
+
+
+def test_maps_that_show_the_defect_are_told_from_maps_that_hide_it(spots):
+    samples, split = spots
+    good = pixel_report(detector(lambda x: x + 1), samples, split)
+    bad = pixel_report(detector(lambda x: 1 - x), samples, split)
+    assert good["n_masks"] == 4
+    # Only the blurred rim of a resized spot can be confused with the background.
+    assert good["pixel_auroc"] > 0.99
+    assert good["pro"] > 0.95
+    assert bad["pixel_auroc"] == pytest.approx(1 - good["pixel_auroc"], abs=1e-6)
+    assert bad["pro"] < 0.05
+
+
+def test_an_evaluation_has_them_where_there_are_masks(spots):
+    samples, split = spots
+    model = detector(lambda x: x + 1)
+    _, report = evaluate_split(model, samples, split)
+    assert report["auroc"] == 1.0
+    assert {"pixel_auroc", "pro", "n_masks"} <= set(report)
+    no_masks = SimpleNamespace(x=samples.x, classes=samples.classes, masks=None)
+    assert not {"pixel_auroc", "pro"} & set(evaluate_split(model, no_masks, split)[1])
+
+
+def test_a_mask_of_another_size(spots, tmp_path):
+    samples, split = spots
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "ground_truth/spot/0_mask.png")
+    with pytest.raises(InputError, match="its image's size 12x12, received 3x4"):
+        pixel_report(detector(lambda x: x + 1), samples, split)
