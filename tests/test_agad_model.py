@@ -340,3 +340,8 @@ def test_a_model_that_was_never_compiled_is_saved_and_scores_alike(tmp_path):
     np.testing.assert_array_equal(
         loaded.predict(photographs(3), verbose=0), model.predict(photographs(3), verbose=0)
     )
+
+
+def test_xla_on_several_replicas_is_refused(strategy):
+    with strategy.scope(), pytest.raises(InputError, match="received True on 2"):
+        AGAD((8, 8, 1), "encoder_decoder").compile(jit_compile=True)

@@ -271,6 +271,11 @@ class AnomalyDetector(AnomalyScorer):
 
 def choose_jit(jit_compile: bool | str) -> bool:
     """Whether to compile with XLA; "auto" is on for one GPU, off on CPU (slower) and on several replicas."""
+    if jit_compile is True and replica_count() > 1:
+        raise InputError(
+            f"jit_compile expects False or 'auto' on several replicas, received True on {replica_count()}: "
+            "TensorFlow cannot compile the exchange between them with XLA"
+        )
     if isinstance(jit_compile, bool):
         return jit_compile
     if jit_compile != "auto":
