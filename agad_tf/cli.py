@@ -188,7 +188,8 @@ def export(run, name, folder, json_output):
         from agad_tf.export.saved_model import export_saved_model
         from agad_tf.training.run import load_run
 
-        path = export_saved_model(load_run(run).model, folder / (name or run.name))
+        finished = load_run(run)
+        path = export_saved_model(finished.model, folder / (name or run.name), finished.calibration)
     show({"export": str(path)}, json_output, lambda result: result["export"])
 
 

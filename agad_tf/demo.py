@@ -42,7 +42,7 @@ def demo(path: Path, export_folder: Path, settings=(), progress: bool = True) ->
     ]
     train(configure("agad", settings=settings), path, progress)
     run = load_run(path)
-    exported = export_saved_model(run.model, export_folder)
+    exported = export_saved_model(run.model, export_folder, run.calibration)
     samples = load_samples("digits")
     images = samples.x[np.concatenate([run.split.test_normal, run.split.test_anomaly])]
     scores = run.model.predict(images, verbose=0)
