@@ -69,7 +69,7 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 
 
 @main.command()
-@click.option("--data", help="Folder of images, .npz, .csv, or digits.")
+@click.option("--data", help="Folder of images, list.csv, .npz, tfds:NAME, folder of shards, or digits.")
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal (repeatable).")
 @click.option("--anomaly-class", "anomaly_classes", multiple=True, help="Class labelled anomalies come from.")
 @click.option("--gamma", type=float, help="Labelled anomalies a / (n + a), in [0, 1).")

@@ -237,6 +237,9 @@ def test_bad_data_is_refused_in_one_line(tmp_path, image_folder):
     (broken / "normal" / "b.png").write_bytes(b"\x89PNG no more")
     train_refused(tmp_path, "--data", broken, words=["b.png"])
 
+    (tmp_path / "table.csv").write_text("a,b,label\n" + "".join(f"{i},{i * i},{i % 2}\n" for i in range(20)))
+    train_refused(tmp_path, "--data", tmp_path / "table.csv", words=["expects images", "2 columns"])
+
     values = np.random.default_rng(0).random((20, 8, 8), np.float32)
     values[3, 2, 2] = np.nan
     labels = np.arange(20) % 2

@@ -71,6 +71,11 @@ def train(configuration: Configuration, path: str | Path, progress: bool = True)
     path = Path(path)
     _check_free(path)
     samples, split = load_split(configuration)
+    if samples.x.ndim == 2:
+        raise InputError(
+            f"{samples.name}: the detector {configuration['detector']} expects images, received a table of "
+            f"{samples.x.shape[1]} columns: give a folder or an .npz of images"
+        )
     settings = configuration["calibration"]
     problem = calibration_problem(split, settings)
     if problem is not None and settings != calibration_defaults():
