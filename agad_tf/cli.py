@@ -11,7 +11,7 @@ import click
 from agad_tf import __version__
 from agad_tf.commands import data as data_commands
 from agad_tf.commands import evaluation
-from agad_tf.commands.common import OneLineErrors, as_json, metrics_text, quiet_stdout, show, write_whole
+from agad_tf.commands.common import OneLineErrors, as_json, metrics_text, quiet_stdout, show
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -148,6 +148,7 @@ def score(run, images, out, batch_size, on_error):
         from tqdm import tqdm
 
         from agad_tf import scoring
+        from agad_tf.files import written_whole
         from agad_tf.training.run import load_run
 
         paths = scoring.find_images(images)
@@ -161,7 +162,8 @@ def score(run, images, out, batch_size, on_error):
             on_error,
         )
         if out is not None:
-            errors = write_whole(out, lambda stream: scoring.write_csv(rows, stream))
+            with written_whole(out, "w", newline="") as stream:
+                errors = scoring.write_csv(rows, stream)
     if out is None:
         errors = scoring.write_csv(rows, sys.stdout)
     if errors:

@@ -32,7 +32,8 @@ from scipy import stats
 
 from agad_tf.errors import InputError
 from agad_tf.evaluation.metrics import check_scores
-from agad_tf.evaluation.thresholds import threshold_for_false_alarm_rate, write_atomically
+from agad_tf.evaluation.thresholds import threshold_for_false_alarm_rate
+from agad_tf.files import write_atomically
 
 RATES = (0.01, 0.05, 0.10)
 STEP = 0.05  # grid of the tied scores

@@ -14,7 +14,7 @@ ROOT = Path(agad_tf.__file__).parent
 
 # A package may import those of the lines above its own, and itself.
 ORDER = [
-    {"errors", "edge", "replicas"},
+    {"errors", "files", "edge", "replicas"},
     {"layers"},
     {"networks"},
     {"models"},

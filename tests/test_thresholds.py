@@ -17,8 +17,8 @@ from agad_tf.evaluation.thresholds import (
     normals_needed,
     p_values,
     threshold_for_false_alarm_rate,
-    write_atomically,
 )
+from agad_tf.files import write_atomically
 
 
 def _one_line(error):

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import sys
-from pathlib import Path
 
 import click
 
@@ -41,20 +40,6 @@ def quiet_stdout():
 def show(result: dict, json_output: bool, text) -> None:
     """Prints a result for machines or for people."""
     click.echo(json.dumps(result) if json_output else text(result))
-
-
-def write_whole(path: Path, write) -> int:
-    """Writes a text file that appears whole or not at all; returns what `write` returns."""
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: expected an existing folder for the output, found none: make it first")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", newline="") as stream:
-            result = write(stream)
-        os.replace(partial, path)
-        return result
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def metrics_text(result: dict) -> str:

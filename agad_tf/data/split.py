@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from agad_tf.errors import InputError
+from agad_tf.files import written_whole
 
 _NONE = np.zeros(0, np.int64)
 _PARTS = (
@@ -96,20 +96,14 @@ class Split:
 
     def save(self, path: str | Path) -> None:
         """Writes the split as an .npz archive without pickle; the file appears whole or not at all."""
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         about = {
             "known_classes": list(self.known_classes),
             "dropped_duplicates": self.dropped_duplicates,
             "settings": self.settings,
         }
-        try:
-            with partial.open("wb") as file:
-                arrays = {name: getattr(self, name) for name in _ARRAYS}
-                np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        with written_whole(path) as file:
+            np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
 
     @classmethod
     def load(cls, path: str | Path) -> Split:

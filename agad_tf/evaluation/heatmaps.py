@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 
 from agad_tf.errors import InputError
 from agad_tf.evaluation.metrics import check_scores, check_share
-from agad_tf.evaluation.thresholds import write_atomically
+from agad_tf.files import write_atomically
 
 # Told apart by most colour-blind readers; each is also named in words in the picture.
 NORMAL, ANOMALY, GREY = "#0b5fa5", "#b3261e", "#555555"

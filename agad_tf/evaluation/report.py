@@ -19,8 +19,9 @@ from agad_tf.evaluation import report_charts as charts
 from agad_tf.evaluation.metrics import check_scores
 from agad_tf.evaluation.report_page import card, facts, figure, gallery, note, page, section, tile
 from agad_tf.evaluation.report_page import escape as e
-from agad_tf.evaluation.thresholds import Calibration, write_atomically
+from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.evaluation.wording import PerThousand, auroc_verdict, per_thousand, percent, promise
+from agad_tf.files import write_atomically
 
 Explanation = tuple[np.ndarray, np.ndarray, np.ndarray]
 

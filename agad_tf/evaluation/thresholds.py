@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -28,33 +26,10 @@ from scipy import special
 
 from agad_tf.errors import InputError
 from agad_tf.evaluation.metrics import ROUNDING, best_f1, check_scores, check_share, threshold_below
+from agad_tf.files import write_atomically
 
 POLICIES = ("false_alarm_rate", "quantile", "best_f1", "wanted_recall")
 FORMAT = "agad_tf.calibration/1"
-
-
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Writes ``data`` to ``path`` so that a reader sees the old file or the new one, never a part.
-
-    Raises:
-        InputError: the folder of ``path`` is missing, or ``path`` is a folder.
-    """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(
-            f"Expected an existing folder to write {path.name} into, received {path.parent}: create it first."
-        )
-    if path.is_dir():
-        raise InputError(f"Expected a file name to write to, received the folder {path}: add a file name.")
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        with open(partial, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def p_values(calibration_scores: ArrayLike, scores: ArrayLike) -> np.ndarray:

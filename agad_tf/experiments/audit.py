@@ -18,7 +18,7 @@ from agad_tf.data.sources import Samples
 from agad_tf.data.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation.metrics import auroc
-from agad_tf.evaluation.thresholds import write_atomically
+from agad_tf.files import write_atomically
 from agad_tf.models import AnomalyDetector
 from agad_tf.training import run as runs
 

@@ -170,7 +170,7 @@ class AGAD(AnomalyDetector):
         jit_compile: bool | str = "auto",
         run_eagerly: bool = False,
     ):
-        """The paper's losses, weights and optimizers, and the stabilisers that keep training from collapsing.
+        """The paper's losses, weights and optimizers, and stabilisers of ours, each named so below.
 
         Args:
             learning_rate: of both Adam optimizers.
@@ -226,7 +226,7 @@ class AGAD(AnomalyDetector):
         )
 
     def train_step(self, data):
-        """Algorithm 1 on one batch (x, y); both losses are differentiated at the old weights."""
+        """Algorithm 1 on one batch (x, y), in the order that `compile(update_order=...)` asks for."""
         x, y = self.unpack(data)
         x = self.preprocess(x)
 

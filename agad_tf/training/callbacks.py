@@ -8,8 +8,10 @@ class ProgressBar(keras.callbacks.Callback):
     """One bar over all steps of a training, on standard error, with the losses and the validation AUROC.
 
     Args:
-        shown: log names to display, in order; those absent from the logs are left out.
         disable: write nothing.
+
+    Attributes:
+        shown: log names to display, in order; those absent from the logs are left out.
     """
 
     shown = ("loss_generator", "loss_discriminator", "val_auroc", "val_score_normal")

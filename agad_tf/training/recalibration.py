@@ -13,6 +13,7 @@ from agad_tf.data.records import is_shard_folder
 from agad_tf.data.sources import Samples, list_images, read_image
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
+from agad_tf.files import write_atomically
 from agad_tf.training.loading import load
 from agad_tf.training.run import Run, evaluation_data
 
@@ -104,7 +105,7 @@ def _keep(path: Path) -> Path | None:
     number = 1
     while (kept := path.with_name(f"{path.stem}-{number}.json")).exists():
         number += 1
-    thresholds.write_atomically(kept, path.read_bytes())
+    write_atomically(kept, path.read_bytes())
     return kept
 
 
