@@ -5,21 +5,32 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from agad_tf.layers import DownConv, SameConv, UpConv, WidenConv
+from agad_tf.layers import DownConv, HalveConv, SameConv, UpConv, WidenConv
 
+CONV, TRANSPOSE = keras.layers.Conv2D, keras.layers.Conv2DTranspose
 PAIRS = [
-    (SameConv, lambda bias: keras.layers.Conv2D(5, 3, padding="same", use_bias=bias)),
-    (WidenConv, lambda bias: keras.layers.Conv2DTranspose(5, 2, strides=2, use_bias=bias)),
-    (DownConv, lambda bias: keras.layers.Conv2D(5, 4, strides=2, padding="same", use_bias=bias)),
-    (UpConv, lambda bias: keras.layers.Conv2DTranspose(5, 4, strides=2, padding="same", use_bias=bias)),
+    (SameConv, CONV, {"kernel_size": 3, "padding": "same"}),
+    (WidenConv, TRANSPOSE, {"kernel_size": 2, "strides": 2}),
+    (UpConv, TRANSPOSE, {"kernel_size": 4, "strides": 2, "padding": "same"}),
+    (DownConv, CONV, {"kernel_size": 4, "strides": 2, "padding": "same"}),
+    (HalveConv, CONV, {"kernel_size": 3, "strides": 2, "padding": "same"}),
+]
+# Few and many channels, and grids of one pixel, have forms of their own.
+SHAPES = [(3, 6, 8, 4), (2, 2, 2, 3), (3, 4, 6, 20), (2, 1, 1, 4)]
+CASES = [
+    (*pair, shape)
+    for pair in PAIRS
+    for shape in SHAPES
+    if shape[1] > 1 or pair[0] not in (DownConv, HalveConv)
 ]
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("fast", "reference"), PAIRS)
-def test_equals_the_keras_layer_forward_and_backward(fast, reference, bias):
-    x = tf.constant(np.random.default_rng(0).normal(size=(3, 6, 8, 4)), tf.float32)
-    ours, theirs = fast(5, use_bias=bias), reference(bias)
+@pytest.mark.parametrize(("fast", "reference", "geometry", "shape"), CASES)
+def test_equals_the_keras_layer_forward_and_backward(fast, reference, geometry, shape, bias):
+    x = tf.constant(np.random.default_rng(0).normal(size=shape), tf.float32)
+    filters = 12 if shape[-1] == 20 else 5
+    ours, theirs = fast(filters, use_bias=bias), reference(filters, use_bias=bias, **geometry)
     ours.build(x.shape)
     theirs.build(x.shape)
     theirs.set_weights([w + 0.1 for w in ours.get_weights()])
@@ -36,7 +47,10 @@ def test_equals_the_keras_layer_forward_and_backward(fast, reference, bias):
         np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("layer", [DownConv(3, use_bias=False), UpConv(3), SameConv(3), WidenConv(3)])
+LAYERS = [DownConv(3, use_bias=False), HalveConv(3), UpConv(3), SameConv(3), WidenConv(3)]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
 def test_configuration_round_trip(layer):
     copy = keras.layers.deserialize(keras.layers.serialize(layer))
     assert type(copy) is type(layer)

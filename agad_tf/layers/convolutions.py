@@ -3,8 +3,8 @@
 On CPUs TensorFlow computes the input gradient of a convolution, and so every transposed convolution, slower
 than a convolution (`benchmarks/convolutions.py` measures by how much). Here both are written as convolutions:
 an input gradient of stride 1 is a convolution with the flipped kernel, a transposed convolution of stride 2
-is one convolution to all four sub-pixel phases and `depth_to_space`. Where a GPU is present the Keras layers'
-own operations are used.
+is a convolution to each of the four sub-pixel phases and `depth_to_space`. Where a GPU is present the Keras
+layers' own operations are used.
 """
 
 from typing import ClassVar
@@ -26,6 +26,9 @@ class _FixedConv(keras.layers.Conv2D):
             return super().convolution_op(inputs, kernel)
         return self.operation(tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel))
 
+    def operation(self, x, kernel):
+        return _OPERATIONS[type(self)](x, kernel)
+
 
 class _FixedConvTranspose(keras.layers.Conv2DTranspose):
     """A `Conv2DTranspose` of fixed geometry whose operation is `operation(y, kernel)` on CPU."""
@@ -43,15 +46,15 @@ class _FixedConvTranspose(keras.layers.Conv2DTranspose):
             outputs += tf.cast(self.bias, outputs.dtype)
         return self.activation(outputs)
 
+    def operation(self, y, kernel):
+        return _OPERATIONS[type(self)](y, kernel)
+
 
 @keras.saving.register_keras_serializable("agad_tf")
 class SameConv(_FixedConv):
     """`Conv2D(filters, 3, padding="same")`."""
 
     geometry: ClassVar[dict] = {"kernel_size": 3, "padding": "same"}
-
-    def operation(self, x, kernel):
-        return _same(x, kernel)
 
 
 @keras.saving.register_keras_serializable("agad_tf")
@@ -60,8 +63,12 @@ class DownConv(_FixedConv):
 
     geometry: ClassVar[dict] = {"kernel_size": 4, "strides": 2, "padding": "same"}
 
-    def operation(self, x, kernel):
-        return _down(x, kernel)
+
+@keras.saving.register_keras_serializable("agad_tf")
+class HalveConv(_FixedConv):
+    """`Conv2D(filters, 3, strides=2, padding="same")`; even sides only."""
+
+    geometry: ClassVar[dict] = {"kernel_size": 3, "strides": 2, "padding": "same"}
 
 
 @keras.saving.register_keras_serializable("agad_tf")
@@ -70,9 +77,6 @@ class UpConv(_FixedConvTranspose):
 
     geometry: ClassVar[dict] = {"kernel_size": 4, "strides": 2, "padding": "same"}
 
-    def operation(self, y, kernel):
-        return _up(y, kernel)
-
 
 @keras.saving.register_keras_serializable("agad_tf")
 class WidenConv(_FixedConvTranspose):
@@ -80,8 +84,20 @@ class WidenConv(_FixedConvTranspose):
 
     geometry: ClassVar[dict] = {"kernel_size": 2, "strides": 2}
 
-    def operation(self, y, kernel):
-        return _widen(y, kernel)
+
+def drop_gradients(network: keras.layers.Layer) -> None:
+    """Makes the layers of a network compute their operations alone, for a graph that is never trained.
+
+    A gradient of one's own leaves nodes in the graph that keep a runtime from fusing a convolution with what
+    follows, and a warning when the graph is loaded.
+    """
+    for layer in network._flatten_layers():
+        if type(layer) in _OPERATIONS:
+            layer.operation = _without_gradient(_OPERATIONS[type(layer)])
+
+
+def _without_gradient(operation):
+    return lambda x, kernel: operation.__wrapped__(x, kernel)[0]
 
 
 def _has_gpu() -> bool:
@@ -109,7 +125,17 @@ def _down(x, kernel):
     """Stride-2 convolution of x (B, H, W, I) with a kernel (4, 4, I, O) to (B, H/2, W/2, O)."""
 
     def gradient(upstream):
-        return _up(upstream, kernel), _kernel_gradient(x, upstream, kernel)
+        return _transpose(upstream, kernel), _kernel_gradient(x, upstream, kernel)
+
+    return tf.nn.conv2d(x, kernel, 2, "SAME"), gradient
+
+
+@tf.custom_gradient
+def _halve(x, kernel):
+    """Stride-2 convolution of x (B, H, W, I) with a kernel (3, 3, I, O) to (B, H/2, W/2, O)."""
+
+    def gradient(upstream):
+        return _transpose(upstream, kernel), _kernel_gradient(x, upstream, kernel)
 
     return tf.nn.conv2d(x, kernel, 2, "SAME"), gradient
 
@@ -121,6 +147,45 @@ def _up(y, kernel):
     def gradient(upstream):
         return tf.nn.conv2d(upstream, kernel, 2, "SAME"), _kernel_gradient(upstream, y, kernel)
 
+    return _transpose(y, kernel), gradient
+
+
+# Of each sub-pixel phase along one axis: its last tap, and the padding before and after. Its other taps are
+# every second one before the last.
+_PHASES = {3: ((2, [1, 0]), (1, [0, 0])), 4: ((3, [1, 0]), (2, [0, 1]))}
+_FEW = 8  # image channels up to which one convolution to all phases is faster than one to each
+
+
+def _transpose(y, kernel):
+    """Transposed convolution of stride 2 and "same" padding, to twice the size.
+
+    Args:
+        y: (B, h, w, O).
+        kernel: (3, 3, I, O) or (4, 4, I, O).
+
+    Returns:
+        (B, 2h, 2w, I): pixels (2i + p, 2j + q) are a convolution of y with those taps that meet them.
+    """
+    size, inputs, outputs = kernel.shape[0], kernel.shape[2], kernel.shape[3]
+    if y.shape[1:3] == (1, 1):  # the other taps meet padding
+        met = kernel[size - 3 : size - 1, size - 3 : size - 1]
+        image = tf.matmul(y[:, 0, 0], tf.reshape(met, [4 * inputs, outputs]), transpose_b=True)
+        return tf.reshape(image, [-1, 2, 2, inputs])
+    if inputs <= _FEW:
+        # A 4×4 kernel whose first row and column are 0 reads the same pixels.
+        padded = kernel if size == 4 else tf.pad(kernel, [[1, 0], [1, 0], [0, 0], [0, 0]])
+        return _all_phases(y, padded)
+    kernel = tf.transpose(kernel, [0, 1, 3, 2])
+    images = [
+        tf.nn.conv2d(y, kernel[row::-2, column::-2], 1, [[0, 0], above_below, left_right, [0, 0]])
+        for row, above_below in _PHASES[size]
+        for column, left_right in _PHASES[size]
+    ]
+    return tf.nn.depth_to_space(tf.concat(images, axis=-1), 2)
+
+
+def _all_phases(y, kernel):
+    """As `_transpose`, by one convolution to all four phases, on a grid one larger; kernel (4, 4, I, O)."""
     inputs, outputs = kernel.shape[2], kernel.shape[3]
     # Kernel row 2a + p, column 2b + q is tap (a, b) of sub-pixel phase (p, q); a transpose flips the taps.
     phases = tf.reshape(kernel, [2, 2, 2, 2, inputs, outputs])  # (a, p, b, q, I, O)
@@ -128,7 +193,7 @@ def _up(y, kernel):
     phases = tf.reverse(tf.reshape(phases, [2, 2, outputs, 4 * inputs]), [0, 1])
     image = tf.nn.conv2d(y, phases, 1, [[0, 0], [1, 1], [1, 1], [0, 0]])  # (B, h + 1, w + 1, 4 I)
     image = tf.nn.depth_to_space(image, 2)
-    return image[:, 1:-1, 1:-1], gradient
+    return image[:, 1:-1, 1:-1]
 
 
 @tf.custom_gradient
@@ -147,3 +212,6 @@ def _kernel_gradient(x, y, kernel, stride: int = 2):
     return tf.raw_ops.Conv2DBackpropFilter(
         input=x, filter_sizes=tf.shape(kernel), out_backprop=y, strides=[1, stride, stride, 1], padding="SAME"
     )
+
+
+_OPERATIONS = {SameConv: _same, DownConv: _down, HalveConv: _halve, UpConv: _up, WidenConv: _widen}

@@ -43,6 +43,10 @@ class ImagePreprocessing(keras.layers.Layer):
         """Maps uint8 (batch, any height, any width, channels) to float (batch, height, width, channels)."""
         if images.dtype != tf.uint8:
             return tf.cast(images, self.compute_dtype)
+        return self.resize_and_scale(images)
+
+    def resize_and_scale(self, images):
+        """As `call` of uint8 images, for numbers from 0 to 255 of any type."""
         low, high = self.value_range
         if self.crop == "centre":
             images = self._centre(images)

@@ -1,7 +1,8 @@
 """Networks: plain Keras models without losses."""
 
+from agad_tf.networks import bigan_conv, mlp
 from agad_tf.networks.blocks import RoutedNetwork
-from agad_tf.networks.encoder_decoder import EncoderDecoder
+from agad_tf.networks.encoder_decoder import ConvDiscriminator, ConvEncoder, EncoderDecoder
 from agad_tf.networks.patch_discriminator import PatchDiscriminator
 from agad_tf.networks.unet import UNet
 from agad_tf.networks.unet_plus_plus import UNetPlusPlus
@@ -13,4 +14,21 @@ BACKBONES: dict[str, type[RoutedNetwork]] = {
 }
 """Generators of AGAD by name."""
 
-__all__ = ["BACKBONES", "EncoderDecoder", "PatchDiscriminator", "RoutedNetwork", "UNet", "UNetPlusPlus"]
+BIGAN_BACKBONES = {
+    "dcgan": (bigan_conv.DCGANEncoder, bigan_conv.DCGANGenerator, bigan_conv.dcgan_discriminators, 100),
+    "lenet": (bigan_conv.LeNetEncoder, bigan_conv.LeNetGenerator, bigan_conv.lenet_discriminators, 128),
+    "mlp": (mlp.MLPEncoder, mlp.MLPGenerator, mlp.mlp_discriminators, 16),
+}
+"""Networks of AA-BiGAN by name: E, G, what makes D and D', and the paper's latent dimensions."""
+
+__all__ = [
+    "BACKBONES",
+    "BIGAN_BACKBONES",
+    "ConvDiscriminator",
+    "ConvEncoder",
+    "EncoderDecoder",
+    "PatchDiscriminator",
+    "RoutedNetwork",
+    "UNet",
+    "UNetPlusPlus",
+]
