@@ -1,7 +1,7 @@
 """Image and table anomaly detection for thousands of good samples and a handful of labelled defects.
 
-`AGAD` is an ordinary Keras model: `compile()`, `fit()`, `predict()`; `quota_batches` makes `tf.data` batches
-with a guaranteed number of anomalies in each. TensorFlow loads when one of them is first used.
+`AGAD` and `AABiGAN` are ordinary Keras models: `compile()`, `fit()`, `predict()`; `quota_batches` makes
+`tf.data` batches with a guaranteed number of anomalies in each. TensorFlow loads when one is first used.
 """
 
 import importlib
@@ -9,6 +9,7 @@ import importlib
 __version__ = "0.1.0"
 
 _LAZY = {
+    "AABiGAN": "agad_tf.models",
     "AGAD": "agad_tf.models",
     "quota_batches": "agad_tf.data.quota",
     "load_samples": "agad_tf.data.sources",

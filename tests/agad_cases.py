@@ -43,8 +43,7 @@ def photographs(count, shape=(8, 8, 1), seed=0):
 
 def train_once(model, x, y):
     """Logs of one train_step, as numbers of that step alone."""
-    for metric in [*model._log_means.values(), *model._log_totals.values()]:
-        metric.reset_state()
+    model.reset_metrics()
     return {name: float(value) for name, value in model.train_step((x, y)).items()}
 
 

@@ -1,7 +1,8 @@
 """What every detector and every export must keep, as checks on a `score` function or on a model.
 
-`score` takes samples as an array (uint8 images, or floats in the model's range) and returns (n,) scores:
-`model.predict`, a loaded model, an export, a baseline. Checks on models take the model itself.
+`score` takes samples as an array (uint8 images, floats in the model's range, or raw rows of a table) and
+returns (n,) scores: `model.predict`, a loaded model, an export, a baseline. Checks on models take the model
+itself.
 """
 
 import keras
@@ -56,6 +57,16 @@ def check_preprocessing(score, images, image_size, value_range, tolerance=FLOAT3
     check_agreement(score(images), score(resized.astype(np.float32)), tolerance)
 
 
+def check_scaling(model, rows, tolerance=FLOAT32):
+    """Raw rows score like rows that NumPy scaled by the limits the model keeps."""
+    minimum, spread = (as_numpy(weight) for weight in (model.preprocess.minimum, model.preprocess.range))
+    assert np.ptp(spread) > 0  # it has seen training rows
+    scaled = ((rows.astype(np.float32) - minimum) / spread).astype(np.float32)
+    if (clip := model.preprocess.clip) is not None:
+        scaled = np.clip(scaled, -clip, 1 + clip)
+    check_agreement(model(rows), model.chosen_score(scaled), tolerance)
+
+
 def check_inference_mode(model, x):
     """`training=True` changes neither the score nor anything in the model."""
     before = [np.array(variable) for variable in model.variables]
@@ -88,21 +99,27 @@ def check_save_and_load(model, x, path):
     return loaded
 
 
-def check_explanation(model, images):
-    """Reconstruction and error map have the model's shape, whatever the size of the images."""
-    reconstruction, error_map = map(as_numpy, model.explain(images))
-    height, width, _ = model.sample_shape
-    low, high = model.preprocess.value_range
-    assert reconstruction.shape == (len(images), *model.sample_shape)
-    assert error_map.shape == (len(images), height, width)
-    assert low <= reconstruction.min() <= reconstruction.max() <= high
-    x = as_numpy(model.preprocess(images))
-    np.testing.assert_allclose(error_map, np.abs(x - reconstruction).mean(-1), atol=1e-5)
-    np.testing.assert_allclose(model.reconstruct(images), reconstruction, atol=1e-5)
+def check_explanation(model, samples):
+    """Reconstruction and errors have the model's shape, whatever the size of the images."""
+    reconstruction, errors = map(as_numpy, model.explain(samples))
+    assert reconstruction.shape == (len(samples), *model.sample_shape)
+    assert np.isfinite(reconstruction).all()
+    x = as_numpy(model.preprocess(samples))
+    expected = np.abs(x - reconstruction)
+    if not model.is_table:
+        low, high = model.preprocess.value_range
+        assert low <= reconstruction.min() <= reconstruction.max() <= high
+        expected = expected.mean(-1)
+    assert errors.shape == expected.shape
+    np.testing.assert_allclose(errors, expected, atol=1e-5)
+    np.testing.assert_allclose(model.reconstruct(samples), reconstruction, atol=1e-5)
 
 
 def check_quota_batches_through_fit(model, normal, anomaly):
-    """`fit` takes quota batches; every normal is seen, and the model is ready to score afterwards."""
+    """`fit` takes quota batches; every normal is seen, and the model is ready to score afterwards.
+
+    A detector that does not use labelled anomalies never sees them.
+    """
     batches = quota_batches(normal, anomaly, batch_size=8, min_anomalies=2)
     seen = []
     step = model.train_step
@@ -112,7 +129,9 @@ def check_quota_batches_through_fit(model, normal, anomaly):
     finally:
         del model.train_step
     assert len(seen) == 2 * batches.quota.steps_per_epoch
-    assert {(len(y), int(y.sum())) for y in seen} == {(8, batches.quota.anomalies_per_batch)}
+    anomalies = batches.quota.anomalies_per_batch
+    expected = (8, anomalies) if model.uses_anomalies else (8 - anomalies, 0)
+    assert {(len(y), int(y.sum())) for y in seen} == {expected}
     assert all(np.isfinite(values).all() and len(values) == 2 for values in history.values())
     assert float(model.scoring_prepared) == 1
     check_scores(lambda x: model(x), normal[:5])

@@ -63,10 +63,8 @@ def test_a_collapse_in_the_first_epoch_stops_at_once(capsys):
 
 def test_a_sudden_rise_of_the_error_counts_and_a_slow_one_does_not():
     guard = DivergenceGuard(factor=2.0)
-    model = keras.Sequential([keras.layers.Dense(1)])
-    model.build((None, 1))
-    model.compile("sgd")
-    model.discriminator_optimizer = keras.optimizers.SGD()
+    model = AGAD((8, 8, 1), "encoder_decoder")
+    model.compile()
     guard.set_model(model)
     for epoch, error in enumerate([0.5, 0.3, 0.5, 0.59]):
         guard.on_epoch_end(epoch, {"normal_contextual": error, "val_auroc": float("nan")})

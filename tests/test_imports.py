@@ -14,12 +14,12 @@ ROOT = Path(agad_tf.__file__).parent
 
 # A package may import those of the lines above its own, and itself.
 ORDER = [
-    {"errors", "files", "edge", "replicas"},
+    {"errors", "files", "decoding", "edge", "replicas"},
     {"layers"},
     {"networks"},
     {"models"},
     {"training"},
-    {"export", "baselines"},
+    {"export", "baselines", "serving"},
     {"experiments"},
     {"cli", "commands", "demo", "scoring"},
 ]
@@ -145,7 +145,8 @@ def without_tensorflow():
     for path in modules():
         package = package_of(path)
         in_data = package == "data" and path.name not in WITH_TENSORFLOW_IN_DATA
-        if in_data or package in {"evaluation", "edge", "errors", "cli", "commands", None}:
+        light = {"evaluation", "decoding", "edge", "errors", "serving", "scoring", "cli", "commands", None}
+        if in_data or package in light:
             yield path
 
 

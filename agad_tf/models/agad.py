@@ -8,7 +8,7 @@ from agad_tf.layers import BN_STRATEGIES, ImagePreprocessing
 from agad_tf.losses import agad as losses
 from agad_tf.losses.reduction import group_means
 from agad_tf.models.detector import AnomalyDetector
-from agad_tf.models.updates import assign_all, fresh_values, optimizer_moments
+from agad_tf.models.updates import reinitialise_below
 from agad_tf.networks import BACKBONES, PatchDiscriminator
 
 RECONSTRUCTION = 1  # the route of every fed-back reconstruction; routes 0 and 2 are the labels, doubled
@@ -91,19 +91,17 @@ class AGAD(AnomalyDetector):
                 raise InputError(f"{name} expects one of {', '.join(known)}, received {value!r}")
         self.backbone, self.bn_strategy, self.batch_norm, self.seed = backbone, bn_strategy, batch_norm, seed
         heads = BN_STRATEGIES[bn_strategy]
-        policy = self.dtype_policy
-        self.preprocess = ImagePreprocessing(
-            self.sample_shape[:2],
-            crop=crop,
-            dtype="float64" if self.variable_dtype == "float64" else "float32",
-        )
-        for name in ("generator", "scoring_generator"):
+        # What scores does so in full precision, whatever trains.
+        full = "float64" if self.variable_dtype == "float64" else "float32"
+        self.preprocess = ImagePreprocessing(self.sample_shape[:2], crop=crop, dtype=full)
+        for role, dtype in (("", self.dtype_policy), ("scoring_", full)):
             network = BACKBONES[backbone](
-                self.sample_shape, heads if batch_norm else None, dtype=policy, name=name
+                self.sample_shape, heads if batch_norm else None, dtype=dtype, name=f"{role}generator"
             )
-            setattr(self, name, network)
-        for name in ("discriminator", "scoring_discriminator"):
-            setattr(self, name, PatchDiscriminator(self.sample_shape, heads, dtype=policy, name=name))
+            setattr(self, network.name, network)
+        for role, dtype in (("", self.dtype_policy), ("scoring_", full)):
+            network = PatchDiscriminator(self.sample_shape, heads, dtype=dtype, name=f"{role}discriminator")
+            setattr(self, network.name, network)
         self._pair("generator", "scoring_generator")
         self._pair("discriminator", "scoring_discriminator")
         self.built = True
@@ -219,9 +217,12 @@ class AGAD(AnomalyDetector):
         self.loss_weights = losses.LossWeights(
             adversarial_weight, contextual_weight, contextual_adversarial_weight, latent_weight
         )
-        self.compile_adversaries(
-            keras.optimizers.get(generator_optimizer or keras.optimizers.Adam(learning_rate, beta_1)),
-            keras.optimizers.get(discriminator_optimizer or keras.optimizers.Adam(learning_rate, beta_1)),
+        adam = keras.optimizers.Adam
+        self.compile_with(
+            {
+                "optimizer": generator_optimizer or adam(learning_rate, beta_1),
+                "discriminator_optimizer": discriminator_optimizer or adam(learning_rate, beta_1),
+            },
             settings,
         )
 
@@ -273,7 +274,7 @@ class AGAD(AnomalyDetector):
         """Lines 3 and 4 of Algorithm 1: G on the batch and on its reconstructions, D on both."""
         route = 2 * y  # 0 normal, 2 anomaly
         reconstruction = self.generator(x, route=route, training=True)
-        second = self.generator(reconstruction, route=RECONSTRUCTION, training=True)
+        second = self._feed_back(reconstruction)
         logit, features = self.discriminator(x, route=route, training=True)
         logit_hat, features_hat = self.discriminator(reconstruction, route=RECONSTRUCTION, training=True)
         return {
@@ -287,6 +288,10 @@ class AGAD(AnomalyDetector):
             "normal": tf.cast(y == 0, logit.dtype),  # (B,) who is normal
             "anomaly": tf.cast(y == 1, logit.dtype),  # (B,) who is an anomaly
         }
+
+    def _feed_back(self, reconstruction):
+        """x̂' = G(x̂), what the contextual adversarial loss compares x̂ with."""
+        return self.generator(reconstruction, route=RECONSTRUCTION, training=True)
 
     def _generator_loss(self, passed):
         """Lines 6 and 9: L_n over the normals plus L_a over the anomalies, equations (9) to (11)."""
@@ -359,18 +364,9 @@ class AGAD(AnomalyDetector):
 
     def _reset_discriminator(self, loss):
         """Gives D new weights, batch-norm statistics and optimizer moments where its loss fell under δ."""
-        reset = loss < self.settings["discriminator_reset_threshold"]
-        variables = self.discriminator.variables
-        moments = optimizer_moments(self.discriminator_optimizer)
         seed = tf.stack([tf.constant(self.seed, tf.int32), tf.cast(self.average_steps, tf.int32)])
-        fresh = fresh_values(variables, seed) + [tf.zeros_like(moment) for moment in moments]
-        targets = variables + moments
-        # A select, not a branch: variables cannot be assigned inside a branch on several replicas.
-        values = [
-            tf.where(reset, new, tf.cast(old, new.dtype)) for new, old in zip(fresh, targets, strict=True)
-        ]
-        assign_all(targets, values)
-        return tf.cast(reset, tf.float32)
+        threshold = self.settings["discriminator_reset_threshold"]
+        return reinitialise_below(threshold, loss, self.discriminator, self.discriminator_optimizer, seed)
 
     def get_config(self):
         return {

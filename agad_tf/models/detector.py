@@ -1,70 +1,113 @@
 """What every detector of this library is: a Keras model whose call is an anomaly score."""
 
+import functools
+import hashlib
 import logging
 import sys
+import warnings
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from agad_tf.data.quota import quota_batches
-from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
+from agad_tf.layers import TableScaling
+from agad_tf.models import loop
+from agad_tf.models.batches import TrainingBatches
 from agad_tf.models.guard import DivergenceGuard
-from agad_tf.models.inputs import LabelledRows, describe_quota, fitting_batch_size
+from agad_tf.models.inputs import describe_quota, fitting_batch_size
 from agad_tf.models.scorer import SCORING_SAMPLES, AnomalyScorer
 from agad_tf.models.updates import apply_clipped, assign_all, averaged
-from agad_tf.replicas import replica_count
+from agad_tf.replicas import is_chief, replica_count
 
 logger = logging.getLogger("agad_tf")
 
 
 class AnomalyDetector(AnomalyScorer):
-    """Base of the detectors: the scoring half, two optimizers, quota batches in `fit`.
+    """Base of the detectors: the scoring half, the optimizers, quota batches in `fit`.
 
-    A subclass defines `train_step`, which ends with `update_averages`, `generator_variables` and
-    `discriminator_variables`, and names what it logs in `log_names` (epoch means) and `total_names` (sums).
+    A subclass defines `train_step`, which ends with `update_averages`; says what its optimizers move, in
+    `generator_variables` and `discriminator_variables` or, where there are not two of them, in `trained_by`;
+    and names what it logs in `log_names` (epoch means) and `total_names` (sums).
     """
 
+    takes_tables: bool = False
+    takes_images: bool = True
+    uses_anomalies: bool = True
+    """Whether labelled anomalies are trained on; `fit` leaves them out where they are not."""
     log_names: tuple[str, ...] = ()
     total_names: tuple[str, ...] = ()
+    guarded_error: str | None = "normal_contextual"
+    """Log whose rise the divergence guard watches, besides losses that are not finite; None for none."""
 
-    def compile_adversaries(self, generator_optimizer, discriminator_optimizer, settings: dict) -> None:
-        """Compiles with both optimizers built and the settings kept for saving; `compile` of subclasses.
+    def trained_by(self) -> dict[str, list]:
+        """The variables that each optimizer moves, by its attribute's name; "optimizer" is Keras' own."""
+        return {
+            "optimizer": self.generator_variables(),
+            "discriminator_optimizer": self.discriminator_variables(),
+        }
+
+    def compile_with(self, optimizers: dict, settings: dict) -> None:
+        """Compiles with all optimizers built and the settings kept for saving; `compile` of subclasses.
 
         Args:
-            generator_optimizer: of `generator_variables()`.
-            discriminator_optimizer: of `discriminator_variables()`.
-            settings: every argument of the subclass's `compile`; read in train_step as `self.settings`.
+            optimizers: Keras optimizers, or their names, by the names of `trained_by`.
+            settings: every argument of the subclass's `compile`; read in train_step as `self.settings`. Names
+                of optimizers end in "optimizer".
         """
         settings = dict(settings)
-        for name in ("generator_optimizer", "discriminator_optimizer"):
-            if settings[name] is not None:
-                settings[name] = keras.optimizers.serialize(keras.optimizers.get(settings[name]))
+        for name in _optimizers_in(settings):
+            settings[name] = keras.optimizers.serialize(keras.optimizers.get(settings[name]))
         self.settings = settings
-        super().compile(
-            optimizer=_fresh(generator_optimizer),
-            jit_compile=choose_jit(settings["jit_compile"]),
-            run_eagerly=settings["run_eagerly"],
+        # All are built here, in the strategy's scope, or a resumed run would start with fresh moments.
+        with self.distribute_strategy.scope():
+            fresh = {name: _fresh(keras.optimizers.get(chosen)) for name, chosen in optimizers.items()}
+            self._compile(fresh)
+
+    def _compile(self, optimizers: dict) -> None:
+        if self.dtype_policy.compute_dtype == "float16" and replica_count() > 1:
+            raise InputError(
+                f"dtype mixed_float16 cannot train on {replica_count()} replicas: an overflow is noticed on "
+                "the first of them alone, and ruins the weights; take mixed_bfloat16 or float32"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras warns where it leaves XLA out; told below
+            super().compile(
+                optimizer=optimizers["optimizer"],
+                jit_compile=choose_jit(self.settings["jit_compile"]),
+                run_eagerly=self.settings["run_eagerly"],
+            )
+        if self.settings["jit_compile"] is True and not (self.jit_compile or self.run_eagerly):
+            raise InputError(
+                "jit_compile expects False or 'auto' where operations must be deterministic, received True: "
+                "TensorFlow has no deterministic XLA"
+            )
+        logger.info("XLA %s", "on" if self.jit_compile else "off")
+        for name, variables in self.trained_by().items():
+            if name != "optimizer":
+                optimizer = optimizers[name]
+                if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+                    # Keras wraps only the optimizer it knows of.
+                    optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+                setattr(self, name, optimizer)
+            getattr(self, name).build(variables)
+        # Sums over the epoch so far, and the number of steps. Not Keras metrics: on several replicas reading
+        # those is an exchange between all of them, and a checkpoint is written by one alone.
+        self.log_sums = tf.Variable(
+            tf.zeros(len(self.log_names) + len(self.total_names) + 1),
+            trainable=False,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
-        self.discriminator_optimizer = _fresh(discriminator_optimizer)
-        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            # Keras wraps only the optimizer it knows of.
-            self.discriminator_optimizer = keras.optimizers.LossScaleOptimizer(self.discriminator_optimizer)
-        # Built here, inside the strategy's scope, or a resumed run would start with fresh moments.
-        self.optimizer.build(self.generator_variables())
-        self.discriminator_optimizer.build(self.discriminator_variables())
-        self._log_means = {name: keras.metrics.Mean(name=name) for name in self.log_names}
-        self._log_totals = {name: keras.metrics.Sum(name=name) for name in self.total_names}
+        self._step_function = None
 
     def get_compile_config(self):
         return dict(self.settings) if self.compiled else None
 
     def compile_from_config(self, config):
         config = dict(config)
-        for name in ("generator_optimizer", "discriminator_optimizer"):
-            if config[name] is not None:
-                config[name] = keras.optimizers.deserialize(config[name])
+        for name in _optimizers_in(config):
+            config[name] = keras.optimizers.deserialize(config[name])
         self.compile(**config)
 
     @property
@@ -92,12 +135,25 @@ class AnomalyDetector(AnomalyScorer):
 
     def track(self, logs: dict, totals: dict) -> dict:
         """Epoch means of `logs` and epoch sums of `totals`, under `log_names` and `total_names`."""
-        for name, tracker in self._log_means.items():
-            tracker.update_state(logs[name])
-        for name, tracker in self._log_totals.items():
-            tracker.update_state(totals[name])
-        trackers = {**self._log_means, **self._log_totals}
-        return {name: tracker.result() for name, tracker in trackers.items()}
+        values = [logs[name] for name in self.log_names] + [totals[name] for name in self.total_names]
+        sums = self.log_sums + tf.stack([tf.cast(value, tf.float32) for value in [*values, 1.0]])
+        assign_all([self.log_sums], [sums])
+        return self._named_logs(tf.unstack(sums))
+
+    def epoch_logs(self) -> dict[str, float]:
+        """The logs of the epoch so far; what `track` returned last."""
+        sums = self.distribute_strategy.experimental_local_results(self.log_sums)[0]
+        return {name: float(value) for name, value in self._named_logs(sums.numpy()).items()}
+
+    def reset_metrics(self):
+        super().reset_metrics()
+        self.log_sums.assign(tf.zeros_like(self.log_sums))
+
+    def _named_logs(self, sums) -> dict:
+        *values, steps = sums
+        means, totals = values[: len(self.log_names)], values[len(self.log_names) :]
+        named = {name: value / steps for name, value in zip(self.log_names, means, strict=True)}
+        return named | dict(zip(self.total_names, totals, strict=True))
 
     def update_averages(self) -> None:
         """Moves the scoring networks towards the raw ones; called at the end of each train_step."""
@@ -168,8 +224,6 @@ class AnomalyDetector(AnomalyScorer):
                     "pass two arrays"
                 )
             validation_data = self._check_labelled(*validation_data)
-            if isinstance(validation_data[0], LazyRows):
-                validation_data = LabelledRows(*validation_data)
         if isinstance(x, tf.data.Dataset):
             if y is not None:
                 raise InputError("fit expects labels inside the dataset, received y beside it: leave y out")
@@ -178,15 +232,18 @@ class AnomalyDetector(AnomalyScorer):
                     "fit expects augmentation inside the dataset, received augment beside it: give it to "
                     "quota_batches"
                 )
-            dataset = x
+            batches = TrainingBatches(
+                x, steps_per_epoch, initial_epoch, normals_alone=not self.uses_anomalies
+            )
         else:
             x, y = self._check_labelled(x, y)
-            normal, anomaly = x[y == 0], x[y == 1]
+            normal, anomaly = x[y == 0], x[y == 1] if self.uses_anomalies else x[:0]
             if not len(normal):
                 raise InputError("fit expects normal samples (label 0), received none: check the labels")
             replicas = self.distribute_strategy.num_replicas_in_sync
             batch_size = fitting_batch_size(len(normal), len(anomaly), batch_size, min_anomalies, replicas)
-            dataset = quota_batches(
+            make = functools.partial(
+                quota_batches,
                 normal,
                 anomaly if len(anomaly) else None,
                 batch_size,
@@ -195,78 +252,109 @@ class AnomalyDetector(AnomalyScorer):
                 replicas=replicas,
                 augment=augment,
             )
-        quota = getattr(dataset, "quota", None)
-        if quota is not None:
-            if verbose:
-                print(describe_quota(quota), file=sys.stderr)
-            steps_per_epoch = steps_per_epoch or quota.steps_per_epoch
-            sample = self._collect_normals(dataset.unaugmented, quota.n_anomaly > 0)
-            train_data = dataset.stream(initial_epoch)
-        else:
-            if steps_per_epoch is None and int(dataset.cardinality()) < 0:
-                raise InputError(
-                    "fit expects a dataset of known length or steps_per_epoch, received neither: "
-                    "pass steps_per_epoch"
-                )
-            # One epoch of it: a repeated dataset has no end.
-            sample = self._collect_normals(dataset.take(steps_per_epoch or -1), None)
-            train_data = dataset
-        self._begin(sample, steps_per_epoch or int(dataset.cardinality()))
+            batches = TrainingBatches(make(), steps_per_epoch, initial_epoch, make)
+        if batches.quota is not None and verbose and is_chief(self.distribute_strategy):
+            print(describe_quota(batches.quota), file=sys.stderr)
+            if not self.uses_anomalies:
+                print(f"{type(self).__name__} leaves labelled anomalies out of training", file=sys.stderr)
+        has_anomalies = None if batches.quota is None else batches.quota.n_anomaly > 0
+        self._begin(self._collect_normals(batches.as_they_come(), has_anomalies), batches.steps)
+        container = loop.callback_list(
+            self, self.training_callbacks(), callbacks, verbose, epochs, batches.steps
+        )
+        start = loop.starting_position(container, lambda: self._identity(batches), initial_epoch)
+
+        def validate():
+            return self.evaluate(*validation_data, callbacks=container)
+
         self._fitting = True
         try:
-            history = super().fit(
-                train_data,
-                epochs=epochs,
-                verbose=verbose,
-                callbacks=self._guarded(callbacks),
-                validation_data=validation_data,
-                initial_epoch=initial_epoch,
-                steps_per_epoch=steps_per_epoch,
-                shuffle=False,  # the quota stream is shuffled already
+            loop.run(
+                self,
+                batches.stream,
+                start,
+                epochs,
+                batches.steps,
+                container,
+                None if validation_data is None else validate,
             )
         finally:
             self._fitting = False
         self.prepare_scoring()
-        return history
+        return self.history
 
-    def _guarded(self, callbacks):
-        if not self.settings["guard"]:
-            return callbacks
-        guard = DivergenceGuard()
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(guard)
-            return callbacks
-        # First, so that the others see the weights that training goes on with.
-        return [guard, *keras.tree.flatten(callbacks or [])]
+    def step_function(self):
+        """One training step on the next batch of an iterator, traced at its first call; see `loop`."""
+        if self._step_function is None:
+            self._step_function = loop.compiled_step(self)
+        return self._step_function
+
+    def _identity(self, batches: TrainingBatches) -> dict:
+        """What a checkpoint of this training must have been made with."""
+        model = {name: value for name, value in self.get_config().items() if name != "name"}
+        normals = hashlib.sha256(np.ascontiguousarray(self._scoring_sample).data).hexdigest()
+        return {
+            "model": model,
+            "compile": self.get_compile_config(),
+            "batches": batches.identity() | {"normals": normals},
+        }
+
+    def training_callbacks(self) -> list:
+        """Callbacks that belong to the algorithm; `fit` adds them before the caller's."""
+        return [DivergenceGuard(error=self.guarded_error)] if self.settings["guard"] else []
 
     def _begin(self, sample, steps_per_epoch: int) -> None:
         normals, has_anomalies = sample
-        self._scoring_sample = normals
+        self._adapt(normals)
+        self._scoring_sample = normals[:SCORING_SAMPLES]
         if self.score == "auto":
             self.score = self.choose_score(has_anomalies)
             self.predict_function = None  # it was traced for another score
+        self.average_decay.assign(self.decay_of_averages(steps_per_epoch))
+
+    def decay_of_averages(self, steps_per_epoch: int) -> float:
+        """Share of the averaged weights that a step keeps, in [0, 1); 0 scores with the raw weights."""
         horizon = self.settings["average_epochs"] * steps_per_epoch
-        self.average_decay.assign(float(np.exp(-1.0 / horizon)) if horizon > 0 else 0.0)
+        return float(np.exp(-1.0 / horizon)) if horizon > 0 else 0.0
 
     def choose_score(self, has_anomalies: bool) -> str:
         """What `score="auto"` becomes, decided once by `fit`."""
         return "fused" if has_anomalies else self.score_names[0]
 
+    def _adapt(self, normals) -> None:
+        """Fits the scaling of table rows to all training normals, once: continued training keeps it."""
+        scaling = self.preprocess
+        if not isinstance(scaling, TableScaling) or scaling.adapted.numpy():
+            return
+        constant = scaling.adapt(normals)
+        if constant:
+            columns = ", ".join(map(str, constant[:10])) + (", ..." if len(constant) > 10 else "")
+            logger.warning(
+                "%d of %d columns are constant among the training normals and are not scaled: %s (from 0)",
+                len(constant),
+                *self.sample_shape,
+                columns,
+            )
+
     def _collect_normals(self, dataset, has_anomalies):
-        """The first `SCORING_SAMPLES` normals of a labelled dataset, and whether it holds anomalies."""
+        """Normals of a labelled dataset to prepare scoring with, and whether it holds anomalies.
+
+        Of images the first `SCORING_SAMPLES`; of table rows all, for they fit the scaling too.
+        """
+        wanted = float("inf") if self.is_table else SCORING_SAMPLES
         kept, count, seen = [], 0, False
         for batch in dataset:
             x, y = self.unpack(batch)
             normal = y.numpy() == 0
             seen = seen or not normal.all()
-            if count < SCORING_SAMPLES:
+            if count < wanted:
                 kept.append(self.check_samples(x.numpy()[normal], "x"))
                 count += len(kept[-1])
-            if count >= SCORING_SAMPLES and (has_anomalies is not None or seen):
+            if count >= wanted and (has_anomalies is not None or seen):
                 break
         if not count:
             raise InputError("fit expects normal samples (label 0), received none: check the labels")
-        return np.concatenate(kept)[:SCORING_SAMPLES], seen if has_anomalies is None else has_anomalies
+        return np.concatenate(kept), seen if has_anomalies is None else has_anomalies
 
 
 def choose_jit(jit_compile: bool | str) -> bool:
@@ -280,9 +368,12 @@ def choose_jit(jit_compile: bool | str) -> bool:
         return jit_compile
     if jit_compile != "auto":
         raise InputError(f"jit_compile expects True, False or 'auto', received {jit_compile!r}")
-    chosen = bool(tf.config.list_physical_devices("GPU")) and replica_count() == 1
-    logger.info("XLA %s (jit_compile='auto')", "on" if chosen else "off")
-    return chosen
+    return bool(tf.config.list_physical_devices("GPU")) and replica_count() == 1
+
+
+def _optimizers_in(settings: dict) -> list[str]:
+    """The names of the settings that are optimizers."""
+    return [name for name, value in settings.items() if name.endswith("optimizer") and value is not None]
 
 
 def _fresh(optimizer):

@@ -5,6 +5,8 @@ import sys
 import keras
 import numpy as np
 
+from agad_tf.models.updates import training_variables
+
 
 class DivergenceGuard(keras.callbacks.Callback):
     """Watches the losses of each epoch; `fit` adds it unless `compile(guard=False)`.
@@ -17,13 +19,14 @@ class DivergenceGuard(keras.callbacks.Callback):
 
     Args:
         factor: rise of the reconstruction error that counts as divergence, > 1.
-        error: log name of the reconstruction error of normals.
+        error: log name of the reconstruction error of normals; None watches for losses that are not finite
+            alone.
 
     Attributes:
         rollbacks: how often it went back, 0 to 2.
     """
 
-    def __init__(self, factor: float = 2.0, error: str = "normal_contextual"):
+    def __init__(self, factor: float = 2.0, error: str | None = "normal_contextual"):
         super().__init__()
         if factor <= 1:
             raise ValueError(f"factor must be above 1, received {factor}")
@@ -60,6 +63,15 @@ class DivergenceGuard(keras.callbacks.Callback):
             return f"the reconstruction error of normals rose from {self._lowest:.3g} to {float(error):.3g}"
         return None
 
+    def get_state(self) -> dict:
+        """What a checkpoint must keep of it."""
+        good = None if self._good is None else list(self._good)
+        return {"rollbacks": self.rollbacks, "lowest": self._lowest, "good": good}
+
+    def set_state(self, state: dict) -> None:
+        """Goes on from what `get_state` gave."""
+        self.rollbacks, self._lowest = state["rollbacks"], state["lowest"]
+        self._good = None if state["good"] is None else tuple(state["good"])
+
     def _state(self) -> list:
-        model = self.model
-        return [*model.variables, *model.optimizer.variables, *model.discriminator_optimizer.variables]
+        return training_variables(self.model)

@@ -1,33 +1,36 @@
 """What the detectors take as samples and labels, checked in one place."""
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from agad_tf.data.quota import anomalies_per_batch
 from agad_tf.data.rows import LazyRows
+from agad_tf.data.tables import table_array
 from agad_tf.errors import InputError
+from agad_tf.layers import ImagePreprocessing, TableScaling
 
 
-class LabelledRows(keras.utils.PyDataset):
-    """Validation samples in shards, in the form that Keras lets through to `evaluate`.
+def preprocessing(
+    sample_shape: tuple[int, ...],
+    value_range: tuple[float, float],
+    crop: str = "stretch",
+    clip: float | None = None,
+    dtype: str = "float32",
+) -> ImagePreprocessing | TableScaling:
+    """The layer from samples as they come to those that networks see: images resized, rows scaled.
 
     Args:
-        x: the samples.
-        y: (n,) their labels.
-        batch_size: samples a batch.
+        sample_shape: (height, width, channels) or (features,) of the model.
+        value_range: of images; rows are scaled to [0, 1].
+        crop: of images, see `ImagePreprocessing`.
+        clip: of rows, see `TableScaling`.
+        dtype: of the result.
     """
-
-    def __init__(self, x: LazyRows, y: np.ndarray, batch_size: int = 256):
-        super().__init__()
-        self.x, self.y, self.batch_size = x, y, batch_size
-
-    def __len__(self):
-        return -(-len(self.x) // self.batch_size)
-
-    def __getitem__(self, index):
-        some = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        return np.asarray(self.x[some]), self.y[some]
+    if len(sample_shape) == 3:
+        return ImagePreprocessing(sample_shape[:2], value_range, crop, dtype=dtype)
+    scaling = TableScaling(clip, dtype=dtype)
+    scaling.build((None, *sample_shape))
+    return scaling
 
 
 def as_samples(x) -> np.ndarray | LazyRows:
@@ -92,6 +95,17 @@ def check_images(
             "rescale them or pass uint8, which the model scales"
         )
     return x
+
+
+def check_rows(x: np.ndarray, name: str, features: int) -> np.ndarray:
+    """Returns rows of a table (n, features) as float32.
+
+    Raises:
+        InputError: another shape or type, missing or infinite values; names the first such column.
+    """
+    if x.ndim != 2 or x.shape[1] != features:
+        raise InputError(f"{name} expects rows (n, {features}), received shape {x.shape}: reshape them")
+    return table_array(x, name) if len(x) else x.astype(np.float32)
 
 
 def check_labels(y, count: int) -> np.ndarray:

@@ -9,7 +9,14 @@ import tensorflow as tf
 from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
 from agad_tf.evaluation import metrics
-from agad_tf.models.inputs import LabelledRows, as_samples, batches_of, check_images, check_labels
+from agad_tf.models.inputs import (
+    as_samples,
+    batches_of,
+    check_images,
+    check_labels,
+    check_rows,
+)
+from agad_tf.replicas import worker_count
 
 SCORING_SAMPLES = 1024
 """Normal training samples that re-estimate batch norm and standardise a fused score: 4 batches of 256."""
@@ -34,6 +41,11 @@ class AnomalyScorer(keras.Model):
             raise InputError(
                 f"input_shape expects whole numbers, for instance (32, 32, 1), received {input_shape!r}"
             ) from None
+        if len(self.sample_shape) not in (1, 3) or min(self.sample_shape) < 1:
+            raise InputError(
+                "input_shape expects (height, width, channels), or (features,) for the rows of a table; "
+                f"received {self.sample_shape}"
+            )
         allowed = ("auto", "fused", *self.score_names)
         if score not in allowed:
             raise InputError(f"score expects one of {', '.join(allowed)}, received {score!r}")
@@ -48,6 +60,11 @@ class AnomalyScorer(keras.Model):
         # Standardise each score on training normals for the fused one.
         self.score_means = self._state("score_means", (len(self.score_names),))
         self.score_deviations = self._state("score_deviations", (len(self.score_names),), "ones")
+
+    @property
+    def is_table(self) -> bool:
+        """Whether samples are rows (features,) and not images."""
+        return len(self.sample_shape) == 1
 
     def _state(self, name, shape, initializer="zeros"):
         return self.add_weight(
@@ -81,6 +98,11 @@ class AnomalyScorer(keras.Model):
         """The networks that the chosen score reads, by attribute name: what an export holds."""
         raise NotImplementedError(f"{type(self).__name__} must define scoring_networks()")
 
+    def averaged_networks(self) -> list[keras.Model]:
+        """Every network with averaged weights, whether the chosen score reads it or not."""
+        # No property: Keras would save the networks under its name, and files of before could not be read.
+        return [getattr(self, name) for _, name in self._pairs]
+
     @property
     def parts_of_score(self) -> tuple[str, ...]:
         """The scores that `self.score` is made of; "auto" is the first until `fit` has decided."""
@@ -100,24 +122,33 @@ class AnomalyScorer(keras.Model):
         parts = self.parts_of_score
         if len(parts) == 1:
             return self.raw_score(parts[0], x, training)
-        total = 0.0
-        for index, name in enumerate(parts):
-            score = self.raw_score(name, x, training)
-            total += (score - self.score_means[index]) / self.score_deviations[index]
-        return total
+        return self.fuse([self.raw_score(name, x, training) for name in parts])
 
-    def explain(self, x) -> tuple[tf.Tensor, tf.Tensor]:
-        """Reconstruction and error map |x − reconstruction| averaged over channels.
+    def fuse(self, scores):
+        """The fused score: the sum of all scores, each standardised on training normals.
 
         Args:
-            x: uint8 images of any size or float images in the model's range.
+            scores: (batch,) each, in the order of `score_names`.
+        """
+        return sum(
+            (score - self.score_means[index]) / self.score_deviations[index]
+            for index, score in enumerate(scores)
+        )
+
+    def explain(self, x) -> tuple[tf.Tensor, tf.Tensor]:
+        """Reconstruction and error map |x − reconstruction|, of images averaged over channels.
+
+        Args:
+            x: uint8 images of any size, float images in the model's range, or raw rows of a table.
 
         Returns:
-            (batch, height, width, channels) in the model's range and (batch, height, width), ≥ 0.
+            (batch, height, width, channels) in the model's range and (batch, height, width), ≥ 0; of rows
+            the scaled reconstruction and the errors of scaled values, both (batch, features).
         """
-        x = self.preprocess(tf.convert_to_tensor(x))
+        x = tf.convert_to_tensor(x)
         reconstruction = self.reconstruct(x)
-        return reconstruction, tf.reduce_mean(tf.abs(x - reconstruction), axis=-1)
+        error = tf.abs(self.preprocess(x) - reconstruction)
+        return reconstruction, error if self.is_table else tf.reduce_mean(error, axis=-1)
 
     def prepare_scoring(self, normals=None, batch_size: int = 256) -> None:
         """Readies the scoring networks: batch-norm statistics re-estimated, fused score standardised.
@@ -158,7 +189,7 @@ class AnomalyScorer(keras.Model):
 
     def _reestimate(self, batches) -> None:
         """Sets every batch norm of the averaged networks to its mean batch moments over `batches`."""
-        norms = [norm for _, name in self._pairs for norm in getattr(self, name).batch_norms()]
+        norms = [norm for network in self.averaged_networks() for norm in network.batch_norms()]
         momenta = [norm.momentum for norm in norms]
         trainable = [norm.trainable for norm in norms]
         try:
@@ -191,7 +222,16 @@ class AnomalyScorer(keras.Model):
                 raise InputError("predict expects at least one sample, received none: check the selection")
         if isinstance(x, LazyRows):
             x = batches_of(x, batch_size or 256)
+        if worker_count(self.distribute_strategy) > 1:
+            return self._predict_here(x, batch_size or 256)
         return super().predict(x, batch_size=batch_size, **kwargs)
+
+    def _predict_here(self, x, batch_size: int) -> np.ndarray:
+        """Scores without the other workers, each of which has all weights and scores all samples."""
+        batches = x
+        if not isinstance(x, tf.data.Dataset):
+            batches = (x[start : start + batch_size] for start in range(0, len(x), batch_size))
+        return np.concatenate([self(tf.convert_to_tensor(batch)).numpy() for batch in batches])
 
     def evaluate(self, x=None, y=None, batch_size=256, verbose="auto", return_dict=True, **kwargs):
         """Exact AUROC and average precision over all scores at once, in inference mode.
@@ -210,8 +250,6 @@ class AnomalyScorer(keras.Model):
         callbacks = kwargs.get("callbacks")
         if self._fitting:
             self.prepare_scoring()
-        if isinstance(x, LabelledRows):
-            x, y = x.x, x.y
         x, y = self._check_labelled(x, y)
         if callbacks is not None and hasattr(callbacks, "on_test_begin"):
             callbacks.on_test_begin()
@@ -228,6 +266,8 @@ class AnomalyScorer(keras.Model):
 
     def check_samples(self, x: np.ndarray, name: str) -> np.ndarray:
         """Returns samples that the model takes, or says in one line why not."""
+        if self.is_table:
+            return check_rows(x, name, self.sample_shape[0])
         return check_images(x, name, self.sample_shape, self.preprocess.value_range)
 
     def _check_labelled(self, x, y=None):

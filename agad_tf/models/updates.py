@@ -86,11 +86,39 @@ def fresh_values(variables, seed: tf.Tensor) -> list[tf.Tensor]:
     return values
 
 
+def reinitialise_below(threshold: float, loss, network, optimizer, seed: tf.Tensor) -> tf.Tensor:
+    """Gives a network new weights, batch-norm statistics and optimizer moments where its loss is too low.
+
+    Args:
+        threshold: the loss under which it happens.
+        loss: scalar.
+        network, optimizer: Keras network, and what trains it.
+        seed: as in `fresh_values`.
+
+    Returns:
+        Scalar float32, 1 where it happened, else 0.
+    """
+    reset = loss < threshold
+    moments = optimizer_moments(optimizer)
+    fresh = fresh_values(network.variables, seed) + [tf.zeros_like(moment) for moment in moments]
+    targets = network.variables + moments
+    # A select, not a branch: variables cannot be assigned inside a branch on several replicas.
+    values = [tf.where(reset, new, tf.cast(old, new.dtype)) for new, old in zip(fresh, targets, strict=True)]
+    assign_all(targets, values)
+    return tf.cast(reset, tf.float32)
+
+
 def optimizer_moments(optimizer) -> list:
     """The variables with an optimizer's memory of past gradients, without iteration and learning rate."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     keep = {id(inner.iterations), id(getattr(inner, "_learning_rate", None))}
     return [variable for variable in inner.variables if id(variable) not in keep]
+
+
+def training_variables(model) -> list:
+    """All variables that training changes: networks, statistics, averages, random seeds, all optimizers."""
+    optimizers = [getattr(model, name) for name in model.trained_by()]
+    return [*model.variables, *(variable for optimizer in optimizers for variable in optimizer.variables)]
 
 
 def _tf_variable(variable):

@@ -1,0 +1,101 @@
+"""Where the batches of a training come from, at any position of it and for any worker."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict
+
+import numpy as np
+import tensorflow as tf
+
+from agad_tf.errors import InputError
+from agad_tf.models.loop import Position, part_of
+
+
+class TrainingBatches:
+    """A dataset of batches as `fit` takes it: quota batches, or any other.
+
+    Args:
+        dataset: batches of the whole training, alike in every worker; quota batches may instead be those of
+            this worker alone (`quota_batches(workers=..., worker=...)`).
+        steps_per_epoch: None takes the length of the dataset.
+        initial_epoch: where another dataset than quota batches is taken to stand when it begins.
+        of_worker: (workers=, worker=) to the quota batches of one worker, where they can be made.
+        normals_alone: leaves rows of label 1 out of every batch.
+
+    Attributes:
+        steps: of an epoch.
+        quota: of quota batches, else None.
+
+    Raises:
+        InputError: a dataset of unknown length without steps.
+    """
+
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        steps_per_epoch: int | None,
+        initial_epoch: int = 0,
+        of_worker: Callable[..., tf.data.Dataset] | None = None,
+        normals_alone: bool = False,
+    ):
+        self.normals_alone = normals_alone
+        self.dataset, self.initial_epoch, self.of_worker = dataset, initial_epoch, of_worker
+        self.quota = getattr(dataset, "quota", None)
+        if self.quota is None and steps_per_epoch is None and int(dataset.cardinality()) < 0:
+            raise InputError(
+                "fit expects a dataset of known length or steps_per_epoch, received neither: "
+                "pass steps_per_epoch"
+            )
+        length = int(dataset.cardinality()) if self.quota is None else self.quota.steps_per_epoch
+        self.steps = steps_per_epoch or length
+
+    def as_they_come(self) -> tf.data.Dataset:
+        """One epoch without augmentation."""
+        # A repeated dataset has no end.
+        return self.dataset.take(self.steps) if self.quota is None else self.dataset.unaugmented
+
+    def stream(self, start: Position, workers: int = 1, worker: int = 0) -> tf.data.Dataset:
+        """The endless batches of one worker from a position on."""
+        batches = self._stream(start, workers, worker)
+        return without_anomalies(batches) if self.normals_alone else batches
+
+    def _stream(self, start: Position, workers: int, worker: int) -> tf.data.Dataset:
+        passed = start.epoch * self.steps + start.step
+        if workers > 1 and self.of_worker is not None:
+            return self.of_worker(workers=workers, worker=worker).stream(0, passed)
+        if self.quota is not None:
+            batches = self.dataset.stream(0, passed)
+        else:
+            batches = self.dataset.repeat().skip(passed - self.initial_epoch * self.steps)
+        if workers == 1 or self._is_share():
+            return batches
+        return batches.map(
+            lambda *batch: tf.nest.map_structure(lambda part: part_of(part, worker, workers), batch)
+        )
+
+    def _is_share(self) -> bool:
+        rows = tf.nest.flatten(self.dataset.element_spec)[0].shape[0]
+        return self.quota is not None and rows < self.quota.batch_size
+
+    def identity(self) -> dict:
+        """What tells these batches from others: numbers, and a hash of the first batch."""
+        digest = hashlib.sha256()
+        for batch in self.stream(Position(self.initial_epoch)).take(1):
+            for part in tf.nest.flatten(batch):
+                digest.update(np.ascontiguousarray(part.numpy()).data)
+        about = {"steps_per_epoch": self.steps, "first_batch": digest.hexdigest()}
+        return about | ({} if self.quota is None else {"quota": asdict(self.quota)})
+
+
+def without_anomalies(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Batches (x, y) less their rows of label 1; batches of nothing else are left out."""
+    if not isinstance(batches.element_spec, tuple) or len(batches.element_spec) < 2:
+        return batches  # unlabelled rows are normal
+
+    def normals(x, y):
+        normal = tf.reshape(tf.cast(y, tf.int32), [-1]) == 0
+        return tf.boolean_mask(x, normal), tf.boolean_mask(y, normal)
+
+    return batches.map(normals).filter(lambda x, y: tf.shape(y)[0] > 0)
