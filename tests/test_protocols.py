@@ -319,7 +319,6 @@ def test_split_refuses_a_common_row():
         ({"normal_classes": 3}, "received '3'; give a name, or a position from 0 to 2"),
         ({"normal_classes": "dog"}, "received 'dog'"),
         ({"normal_classes": []}, "at least one normal class"),
-        ({"normal_classes": [0, 1, 2]}, "received no anomalies with normal class class0, class1, class2"),
         (
             {"anomaly_classes": 0},
             "other than the normal class0, received class0; choose among class1, class2",
@@ -370,10 +369,17 @@ def test_one_sided_data(counts, message):
         one_class_split(make(None, counts), 0)
 
 
-def test_one_class_only():
-    with pytest.raises(InputError, match=r"received no anomalies .* add samples"):
-        one_class_split(make([100]), 0)
-    with pytest.raises(InputError, match=r"received no anomalies .* add samples"):
-        one_class_split(make([100, 0]), 0)
+@pytest.mark.parametrize(("counts", "normal"), [([100], 0), ([100, 0], 0), ([60, 30, 10], [0, 1, 2])])
+def test_data_of_normals_alone_give_a_test_of_normals_alone(counts, normal):
+    split = one_class_split(make(counts), normal)
+    assert len(split.test_normal) == 30
+    assert not len(split.test_anomaly)
+    assert not len(split.train_anomaly)
+    assert len(split.train_normal) + len(split.validation_normal) == 70
+    with pytest.raises(InputError, match=r"received 0 .* set gamma to 0"):
+        one_class_split(make(counts), normal, 0.05)
+
+
+def test_nothing_left_for_training():
     with pytest.raises(InputError, match="normals left for training"):
         one_class_split(make([2, 40]), 0, validation=0.9)

@@ -299,3 +299,16 @@ def test_where_files_are_looked_for(tmp_path, monkeypatch):
     assert str(tmp_path / "nowhere.npz") in refused("found none of: nowhere", "nowhere")
     (tmp_path / "file.xyz").touch()
     refused(r"ending in .npz, .csv, .mat, received '.xyz'", tmp_path / "file.xyz")
+
+
+def test_a_guessed_label_column_is_named(tmp_path, caplog):
+    table = tmp_path / "a.csv"
+    table.write_text("width,height\n1,0\n2,0\n3,1\n")
+    samples = load_samples(table)
+    assert samples.feature_names == ("width",)
+    assert "the last one, 'height', is taken as the label" in caplog.text
+    caplog.clear()
+    load_samples(table, label_column="height")
+    table.write_text("width,label\n1,0\n2,0\n3,1\n")
+    load_samples(table)
+    assert not caplog.text

@@ -50,9 +50,7 @@ def take_inventory(spec: str | Path, channels: int | None, out: Path) -> Invento
         listing = list_source(path)
         if listing is not None:
             if path.is_dir() and path.resolve() in out.resolve().parents:
-                raise InputError(
-                    f"{out}: expected a folder outside of the source {path}; choose another --out"
-                )
+                raise InputError(f"{out}: expected a folder outside of the source {path}; choose another OUT")
             return _from_listing(listing)
     return _from_samples(load_samples(spec, channels=channels))
 

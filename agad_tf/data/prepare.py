@@ -351,7 +351,7 @@ def _check_finished(
 ) -> dict:
     """The manifest of a folder that holds this very preparation, whole."""
     if not records.is_shard_folder(out):
-        raise InputError(f"{out}: expected a free name, found something else there; choose another --out")
+        raise InputError(f"{out}: expected a free name, found something else there; choose another OUT")
     manifest = records.read_manifest(out)
     fingerprints = {
         f"{name}.tfrecord": _fingerprint(source, rows, settings, plan) for name, _, rows in shards
@@ -359,7 +359,7 @@ def _check_finished(
     stored = {shard["file"]: shard["fingerprint"] for shard in manifest["shards"]}
     if any(fingerprints.get(name) != fingerprint for name, fingerprint in stored.items()):
         raise InputError(
-            f"{out}: expected shards of the same source and settings, found others; choose another --out or "
+            f"{out}: expected shards of the same source and settings, found others; choose another OUT or "
             "remove the folder"
         )
     damaged = records.verify_shards(out)

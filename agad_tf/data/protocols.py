@@ -70,7 +70,8 @@ def one_class_split(
 
     Raises:
         InputError: unknown classes, numbers out of range, fewer anomalies than asked for, or a part that
-            would be left without normals or a test without anomalies.
+            would be left without normals or a test without anomalies, although there are some. Data of
+            normals alone give a test of normals alone.
 
     Source: AGAD, gamma = a / (n + a); AA-BiGAN, gamma_l, gamma_p and k_l, the first two as ratios to the
         normals in its text and as shares of the total in its public code and that of Deep SAD.
@@ -125,7 +126,7 @@ def one_class_split(
     selection = stratified_share(tested, classes, groups, test_validation, seed, "selection")
     tested = np.setdiff1d(tested, selection)
     train_normal = np.setdiff1d(train_normal, validation_normal)
-    _check_sides(samples, normals, train_normal, normal[tested])
+    _check_sides(samples, normals, train_normal, normal[tested], normal.all())
     return Split(
         train_normal=np.concatenate([train_normal, polluted]),
         train_anomaly=np.setdiff1d(collected, validation_anomaly),
@@ -157,22 +158,16 @@ def one_class_split(
 
 
 def whole_as_test(samples: Samples, normal_classes: int | str | Sequence[int | str] | None = None) -> Split:
-    """Every row as test part: for evaluating a trained detector on other labelled data.
+    """Every row as test part, be it of one kind alone: for evaluating a trained detector on other data.
 
     Args:
         samples: what `load_samples` returns.
         normal_classes: class indices or names; None takes those the source names.
 
     Raises:
-        InputError: unknown classes, or a test part of one kind only.
+        InputError: unknown classes.
     """
     normal = np.isin(samples.classes, normal_class_indices(samples, normal_classes))
-    for kind, rows in (("normals", normal), ("anomalies", ~normal)):
-        if not rows.any():
-            raise InputError(
-                f"{samples.name}: expected normals and anomalies to evaluate on, received no {kind}; add "
-                "some or name another normal class"
-            )
     nothing = np.zeros(0, np.int64)
     return Split(
         *[nothing] * 4,
@@ -245,8 +240,8 @@ def normal_class_indices(samples: Samples, wanted: int | str | Sequence[int | st
     if wanted is None:
         if samples.normal_classes is None:
             raise InputError(
-                f"{samples.name}: expected to be told which class is normal, received none; name one of "
-                f"{_names(samples)}"
+                f"{samples.name}: expected to be told which class is normal, received none; name it with "
+                f"--normal-class (normal_classes in Python): {_names(samples)}"
             )
         return tuple(samples.normal_classes)
     normals = _indices(samples, wanted, "a normal class")
@@ -346,9 +341,16 @@ def _floor(share: float) -> float:
 
 
 def _check_sides(
-    samples: Samples, normals: tuple[int, ...], train_normal: np.ndarray, test_normal: np.ndarray
+    samples: Samples,
+    normals: tuple[int, ...],
+    train_normal: np.ndarray,
+    test_normal: np.ndarray,
+    only_normals: bool,
 ) -> None:
-    """Refuses a split without training normals or one-sided in the test; `test_normal` marks its normals."""
+    """Refuses a split without training normals or one-sided in the test; `test_normal` marks its normals.
+
+    Where the data hold `only_normals` so does the test: it tells how many false alarms there are.
+    """
     if not len(train_normal):
         raise InputError(
             f"{samples.name}: expected normals left for training, received none of class "
@@ -356,7 +358,7 @@ def _check_sides(
         )
     counts = {"normals": int(test_normal.sum()), "anomalies": int((~test_normal).sum())}
     for kind, count in counts.items():
-        if not count:
+        if not count and not (kind == "anomalies" and only_normals):
             raise InputError(
                 f"{samples.name}: expected normals and anomalies in the test part, received no {kind} with "
                 f"normal class {_names(samples, normals)}; name another normal class, add samples, or raise "

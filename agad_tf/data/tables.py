@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 
 from agad_tf.data.samples import Samples, encode_labels, label_vector
 from agad_tf.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 LABEL_NAMES = ("label", "y", "class", "target")
 _MISSING = frozenset(("", "?", "na", "n/a", "nan", "null", "none"))
@@ -147,7 +150,15 @@ def _label_position(path: Path, wanted: str | int | None, names: tuple[str, ...]
             raise InputError(f"{path}: expected a label column from 0 to {columns - 1}, received {wanted}")
         return wanted % columns
     folded = [name.casefold() for name in names or ()]
-    return next((folded.index(name) for name in LABEL_NAMES if name in folded), columns - 1)
+    found = next((folded.index(name) for name in LABEL_NAMES if name in folded), columns - 1)
+    if names and folded[found] not in LABEL_NAMES:
+        _log.warning(
+            "%s: no column is called %s: the last one, '%s', is taken as the label",
+            path,
+            ", ".join(LABEL_NAMES),
+            names[found],
+        )
+    return found
 
 
 def _is_number(cell: str) -> bool:
@@ -194,16 +205,7 @@ def load_mat(path: Path) -> Samples:
     Raises:
         InputError: not a MATLAB file, or no `X` and `y` in it.
     """
-    from scipy.io import loadmat
-
-    try:
-        content = {key: np.asarray(value) for key, value in loadmat(path).items() if not key.startswith("__")}
-    except NotImplementedError:
-        content = _load_hdf5(path)
-    except (ValueError, TypeError, OSError, EOFError) as error:
-        raise InputError(
-            f"{path}: expected a MATLAB file, received: {' '.join(str(error).split())}"
-        ) from error
+    content = mat_arrays(path)
     if "X" not in content or "y" not in content:
         raise InputError(
             f"{path}: expected the arrays X and y, received {', '.join(sorted(content)) or 'none'}"
@@ -214,7 +216,25 @@ def load_mat(path: Path) -> Samples:
     return Samples(path.stem, x, classes, class_names, normal_classes=normal)
 
 
-def _load_hdf5(path: Path) -> dict[str, np.ndarray]:
+def mat_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a MATLAB file by name.
+
+    Raises:
+        InputError: not a MATLAB file.
+    """
+    from scipy.io import loadmat
+
+    try:
+        return {key: np.asarray(value) for key, value in loadmat(path).items() if not key.startswith("__")}
+    except NotImplementedError:
+        return _load_hdf5(path)
+    except (ValueError, TypeError, OSError, EOFError) as error:
+        raise InputError(
+            f"{path}: expected a MATLAB file, received: {' '.join(str(error).split())}"
+        ) from error
+
+
+def _load_hdf5(path: str | Path) -> dict[str, np.ndarray]:
     import h5py
 
     try:

@@ -47,7 +47,7 @@ def load_tfds(
         reason = str(error).strip().split("\n")[0]
         raise InputError(
             f"tfds:{name}: expected a set that TensorFlow Datasets can prepare, received "
-            f"{type(error).__name__}: {reason}; check the name"
+            f"{type(error).__name__}: {reason}; check the name, and the network where it is downloaded"
         ) from error
     image_key, label_key = _keys(name, tfds, builder.info.features)
     labels = builder.info.features[label_key]

@@ -118,6 +118,8 @@ def _warnings(report: dict[str, Any], samples: Samples, split: Split) -> list[st
         )
     if not len(split.train_anomaly):
         found.append("no labelled anomalies: training sees normal samples alone")
+    if not len(split.test_anomaly):
+        found.append("no anomalies in the test: it tells the false alarms, not how many anomalies are found")
     return found
 
 
