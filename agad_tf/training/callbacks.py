@@ -23,8 +23,14 @@ class ProgressBar(keras.callbacks.Callback):
         self.values = {}
 
     def on_train_begin(self, logs=None):
-        total = self.params["epochs"] * self.params["steps"] if self.params.get("steps") else None
-        self.bar = tqdm(total=total, unit="step", desc="training", disable=self.disable)
+        steps, start = self.params["steps"], self.params["start"]
+        self.bar = tqdm(
+            total=self.params["epochs"] * steps,
+            initial=start.epoch * steps + start.step,
+            unit="step",
+            desc="training",
+            disable=self.disable,
+        )
 
     def on_train_batch_end(self, batch, logs=None):
         self.bar.update()

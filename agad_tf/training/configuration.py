@@ -1,5 +1,6 @@
 """The configuration of a run, derived from the signatures that use it: one source of names and defaults."""
 
+import difflib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,24 @@ import yaml
 from agad_tf.data.protocols import one_class_split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
-from agad_tf.models import AGAD, AnomalyDetector
+from agad_tf.models import AGAD, AABiGAN, AnomalyDetector
+from agad_tf.training import hardware
+from agad_tf.training.checkpoints import Checkpoints
 
-DETECTORS: dict[str, type[AnomalyDetector]] = {"agad": AGAD}
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "float64")
+DETECTORS: dict[str, type[AnomalyDetector]] = {"agad": AGAD, "aa_bigan": AABiGAN}
+EPOCHS = {"agad": 15, "aa_bigan": 40}
+"""Neither paper's number: AGAD's is not known, AA-BiGAN's 200 and more are long for a first look."""
+CHANGEABLE = ("hardware", "checkpoints")
+"""Sections that may be other ones when a run goes on: they say how it trains, not what."""
 _NO_SETTINGS = {"self", "kwargs", "samples", "input_shape", "x", "y", "verbose", "callbacks", "name"}
 _NO_SETTINGS |= {"validation_data", "initial_epoch", "steps_per_epoch", "run_eagerly"}
-_NO_SETTINGS |= {"generator_optimizer", "discriminator_optimizer"}
+_NO_SETTINGS |= {"generator_optimizer", "discriminator_optimizer", "folder", "resume", "identity"}
 
 Configuration = dict[str, Any]
 
 
 def defaults(detector: str = "agad") -> Configuration:
-    """Every setting of a run with its default, by section: data, split, model, compile, fit, calibration.
+    """Every setting of a run with its default, by section.
 
     Raises:
         InputError: unknown detector.
@@ -33,10 +39,12 @@ def defaults(detector: str = "agad") -> Configuration:
         "detector": detector,
         "data": {"source": None, "image_size": None, "channels": None, "cache": None},
         "split": _signature(one_class_split),
-        "model": _signature(cls.__init__) | {"dtype": "float32"},
+        "model": _signature(cls.__init__),
         "compile": _signature(cls.compile),
-        "fit": _signature(AnomalyDetector.fit) | {"epochs": 15},
+        "fit": _signature(AnomalyDetector.fit) | _signature(cls.fit) | {"epochs": EPOCHS[detector]},
         "calibration": calibration_defaults(),
+        "hardware": _signature(hardware.prepare),
+        "checkpoints": _signature(Checkpoints.__init__) | {"every": "5 minutes"},
     }
 
 
@@ -59,19 +67,43 @@ def configure(detector: str | None = None, file: str | Path | None = None, setti
     Raises:
         InputError: unknown section or setting, unreadable file.
     """
-    given = {} if file is None else _read(Path(file))
-    configuration = defaults(detector or given.pop("detector", "agad"))
-    given.pop("detector", None)
-    for section, values in given.items():
-        if section not in configuration or not isinstance(values, dict):
-            raise InputError(
-                f"{file}: expected the sections {', '.join(_sections(configuration))}, received {section!r}"
-            )
-        for name, value in values.items():
-            _set(configuration, f"{section}.{name}", value)
-    for name, value in settings:
+    in_file = {} if file is None else _read(Path(file))
+    configuration = defaults(detector or in_file.get("detector", "agad"))
+    for name, value in [*_pairs(in_file, file, configuration), *settings]:
         _set(configuration, name, value)
     return configuration
+
+
+def configure_again(stored: str | Path, detector=None, file=None, settings=()) -> Configuration:
+    """The configuration that a run was started with, for going on with it.
+
+    Args:
+        stored: the run's `config.yaml`.
+        detector, file, settings: as in `configure`; what they say must be what the run was started with, but
+            for the sections `CHANGEABLE`.
+
+    Raises:
+        InputError: another setting than the run's.
+    """
+    before = configure(file=stored)
+    in_file = {} if file is None else _read(Path(file))
+    detector = detector or in_file.get("detector", before["detector"])
+    changed = [] if detector == before["detector"] else [f"detector={detector}"]
+    after = configure(file=stored)
+    for name, value in [*_pairs(in_file, file, after), *settings]:
+        _set(after, name, value)
+    for section in set(_sections(before)) - set(CHANGEABLE):
+        for name, value in after[section].items():
+            was = before[section][name]
+            # One number stands for a square's sides.
+            if was not in (value, [value, value]):
+                changed.append(f"{name}={value}, which was {was}")
+    if changed:
+        raise InputError(
+            f"{Path(stored).parent}: expected the settings that it was started with, received "
+            f"{'; '.join(sorted(changed)[:3])}: leave them out, or start another run with --out"
+        )
+    return before | {section: after[section] for section in CHANGEABLE}
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -91,6 +123,20 @@ def parse_setting(text: str) -> tuple[str, Any]:
         ) from None
 
 
+def _pairs(in_file: dict, file, configuration: Configuration) -> list[tuple[str, Any]]:
+    """The settings of a YAML file as pairs (section.name, value)."""
+    pairs = []
+    for section, values in in_file.items():
+        if section == "detector":
+            continue
+        if section not in configuration or not isinstance(values, dict):
+            raise InputError(
+                f"{file}: expected the sections {', '.join(_sections(configuration))}, received {section!r}"
+            )
+        pairs += [(f"{section}.{name}", value) for name, value in values.items()]
+    return pairs
+
+
 def _set(configuration: Configuration, name: str, value: Any) -> None:
     sections = _sections(configuration)
     if name == "seed":
@@ -105,7 +151,9 @@ def _set(configuration: Configuration, name: str, value: Any) -> None:
         raise InputError(f"setting {name} is ambiguous: write {wanted}")
     if not places or setting not in configuration.get(places[0], {}):
         known = sorted({setting for part in sections for setting in configuration[part]})
-        raise InputError(f"unknown setting {name!r}: expected one of {', '.join(known)}")
+        near = difflib.get_close_matches(setting, known, 1)
+        hint = f", did you mean {near[0]}?" if near else ":"
+        raise InputError(f"unknown setting {name!r}{hint} expected one of {', '.join(known)}")
     default = configuration[places[0]][setting]
     if isinstance(value, str) and isinstance(default, int | float) and not isinstance(default, bool):
         try:

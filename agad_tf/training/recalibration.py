@@ -14,8 +14,7 @@ from agad_tf.data.sources import Samples, list_images, read_image
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
 from agad_tf.files import write_atomically
-from agad_tf.training.loading import load
-from agad_tf.training.run import Run, evaluation_data
+from agad_tf.training.run import Run, evaluation_data, load_for
 
 
 @dataclass(frozen=True)
@@ -165,13 +164,10 @@ class _Images:
 
 def _read(source: Path, run: Run, normal: bool) -> np.ndarray | list[np.ndarray]:
     """All images of a folder without class folders, or the rows of one kind of a labelled source."""
-    channels = run.model.sample_shape[-1]
     flat = source.is_dir() and not any(entry.is_dir() for entry in source.iterdir())
-    if flat and not is_shard_folder(source):
-        return [read_image(path, channels) for path in list_images(source)]
-    height, width, _ = run.model.sample_shape
-    crop = run.configuration["model"].get("crop", "stretch")
-    samples = load(source, channels=channels, image_size=(height, width), crop=crop)
+    if flat and not is_shard_folder(source) and not run.model.is_table:
+        return [read_image(path, run.model.sample_shape[-1]) for path in list_images(source)]
+    samples = load_for(run, source)
     return samples.x[_is_normal(samples, run) == normal]
 
 

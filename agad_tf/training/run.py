@@ -1,13 +1,9 @@
 """A run: from data to a trained, evaluated detector in one directory."""
 
+import hashlib
 import json
 import logging
-import os
-import shutil
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,22 +13,27 @@ import yaml
 
 from agad_tf.data import validation
 from agad_tf.data.protocols import one_class_split, whole_as_test
+from agad_tf.data.rows import LazyRows
 from agad_tf.data.sources import Samples
 from agad_tf.data.split import Split
 from agad_tf.errors import InputError
-from agad_tf.evaluation import heatmaps, metrics, thresholds
+from agad_tf.evaluation import thresholds
+from agad_tf.evaluation.summary import summarise
+from agad_tf.files import write_atomically
 from agad_tf.models import AnomalyDetector
-from agad_tf.networks.encoder_decoder import EncoderDecoder
-from agad_tf.training import loading
+from agad_tf.replicas import from_chief, is_chief
+from agad_tf.training import hardware, loading
 from agad_tf.training.callbacks import ProgressBar
+from agad_tf.training.checkpoints import Checkpoints
 from agad_tf.training.configuration import (
     DETECTORS,
-    PRECISIONS,
     Configuration,
     calibration_defaults,
     configure,
 )
+from agad_tf.training.directory import CHECKPOINTS, check_free, partial_of, run_directory, write_json
 from agad_tf.training.localisation import pixel_report
+from agad_tf.training.pictures import write_pictures
 from agad_tf.training.reporting import report_run
 from agad_tf.training.tensorboard import TensorBoardReport, tensorboard_installed
 
@@ -54,27 +55,37 @@ class Run:
     calibration: thresholds.Calibration | None
 
 
-def train(configuration: Configuration, path: str | Path, progress: bool = True) -> dict:
+def train(
+    configuration: Configuration, path: str | Path, progress: bool = True, resume: bool = False
+) -> dict:
     """Loads data, splits, trains, evaluates on the test part and writes the run directory.
+
+    With several workers (see `hardware.choose_strategy`) each calls this, and the directory is the chief's.
 
     Args:
         configuration: from `configure`; `data.source` must be set.
         path: the run directory; must not exist. It is called `path`.partial until it is whole.
         progress: show a progress bar on standard error.
+        resume: go on from the newest checkpoint in `path`.partial, where there is one; the configuration must
+            be the one it was started with.
 
     Returns:
         The metrics, as written to `metrics.json`.
 
     Raises:
-        InputError: data, settings or a path that cannot be used; nothing is left behind.
+        InputError: data, settings or a path that cannot be used; nothing is left behind that was not there.
     """
     path = Path(path)
-    _check_free(path)
+    check_free(path, resume)
+    precision, strategy = hardware.prepare(**configuration["hardware"])
+    chief = is_chief(strategy)
+    progress = progress and chief
     samples, split = load_split(configuration)
-    if samples.x.ndim == 2:
+    if samples.x.ndim == 2 and not DETECTORS[configuration["detector"]].takes_tables:
+        able = ", ".join(name for name, detector in DETECTORS.items() if detector.takes_tables)
         raise InputError(
             f"{samples.name}: the detector {configuration['detector']} expects images, received a table of "
-            f"{samples.x.shape[1]} columns: give a folder or an .npz of images"
+            f"{samples.x.shape[1]} columns: for tables choose --detector {able}"
         )
     settings = configuration["calibration"]
     problem = calibration_problem(split, settings)
@@ -85,16 +96,25 @@ def train(configuration: Configuration, path: str | Path, progress: bool = True)
         print(validation.table(data), file=sys.stderr)
     # Before networks are built: a seed fixes their first weights.
     keras.utils.set_random_seed(configuration["fit"]["seed"])
-    model = build(configuration, samples)
-    with run_directory(path) as partial:
-        (partial / "config.yaml").write_text(yaml.safe_dump(_plain(configuration), sort_keys=False))
+    with strategy.scope():
+        model = build(configuration, samples)
+    with run_directory(path, resume, chief) as partial:
+        checkpoints = Checkpoints(
+            partial / CHECKPOINTS,
+            **configuration["checkpoints"],
+            resume=resume,
+            identity={"data": data_identity(samples, split)},
+        )
+        text = yaml.safe_dump(_plain(configuration), sort_keys=False)
+        write_atomically(partial / "config.yaml", text.encode())
         split.save(partial / "split.npz")
-        _write_json(partial / "data.json", data)
-        started = time.perf_counter()
-        history = fit(model, configuration, samples, split, partial / "tensorboard", progress)
-        seconds = time.perf_counter() - started
+        write_json(partial / "data.json", data)
+        events = partial / "tensorboard" if chief else None
+        history = fit(model, configuration, samples, split, events, progress, [checkpoints])
         _check_alive(model, samples.x[split.train_normal[:1]])
         model.save(partial / "model.keras")
+        if problem is not None:
+            logger.warning("no threshold was chosen: %s", problem)
         calibration = None if problem else calibrate(model, samples, split, settings)
         if calibration is not None:
             calibration.save(partial / "calibration.json")
@@ -102,15 +122,17 @@ def train(configuration: Configuration, path: str | Path, progress: bool = True)
         report |= {
             "selection": "last",
             "seed": configuration["fit"]["seed"],
-            "seconds_training": round(seconds, 2),
+            "seconds_training": round(checkpoints.seconds, 2),
             "epochs": configuration["fit"]["epochs"],
+            "precision": precision,
             "jit_compile": bool(model.jit_compile),
+            "replicas": strategy.num_replicas_in_sync,
             "split_sha256": split.sha256,
             "split": split.summary(),
         }
-        _write_json(partial / "history.json", history)
-        _write_json(partial / "metrics.json", report)
-        write_pictures(model, samples, split, partial / "reconstructions.png", calibration)
+        write_json(partial / "history.json", history)
+        write_json(partial / "metrics.json", report)
+        write_pictures(model, samples, split, partial, calibration)
         report_run(
             partial / "report.html",
             path.name,
@@ -122,7 +144,18 @@ def train(configuration: Configuration, path: str | Path, progress: bool = True)
             calibration,
             configuration,
         )
+    from_chief(strategy, b"")  # a worker that left early would take the others with it
     return report
+
+
+def data_identity(samples: Samples, split: Split) -> str:
+    """Hash of the split and of the content of its training and validation samples."""
+    digest = hashlib.sha256(split.sha256.encode())
+    for name in ("train_normal", "train_anomaly", "validation_normal", "validation_anomaly"):
+        x = samples.x[getattr(split, name)]
+        for block in [x.digests] if isinstance(x, LazyRows) else np.array_split(x, len(x) // 1024 + 1):
+            digest.update(np.ascontiguousarray(block).data)
+    return digest.hexdigest()
 
 
 def load_run(path: str | Path) -> Run:
@@ -133,9 +166,10 @@ def load_run(path: str | Path) -> Run:
     """
     path = Path(path)
     if not path.is_dir():
-        partial = path.with_name(path.name + ".partial")
-        hint = f"it is unfinished ({partial} exists)" if partial.is_dir() else "there is no such folder"
-        raise InputError(f"{path}: expected a run directory, but {hint}: train one with `agad-tf train`")
+        hint = "there is no such folder: train one with `agad-tf train`"
+        if partial_of(path).is_dir():
+            hint = f"it is unfinished: go on with `agad-tf train --resume {path}`"
+        raise InputError(f"{path}: expected a run directory, but {hint}")
     missing = [name for name in ("config.yaml", "model.keras", "metrics.json") if not (path / name).is_file()]
     if missing:
         raise InputError(
@@ -180,7 +214,7 @@ def evaluation_data(run: Run, source: str | None, normal_classes=()) -> tuple[Sa
     """The test part of a run, or all of another labelled source as one test part.
 
     Raises:
-        InputError: the run's data are gone or have changed, or the other source lacks one of the labels.
+        InputError: the run's data are gone or have changed, or the other source is of another kind.
     """
     if source is None:
         samples, split = load_split(run.configuration)
@@ -190,32 +224,52 @@ def evaluation_data(run: Run, source: str | None, normal_classes=()) -> tuple[Sa
                 "data that split differently: put them back or name others with --data"
             )
         return samples, split
-    height, width, channels = run.model.sample_shape
-    crop = run.configuration["model"].get("crop", "stretch")
-    samples = loading.load(source, channels=channels, image_size=(height, width), crop=crop)
+    samples = load_for(run, source)
     return samples, whole_as_test(samples, normal_classes or run.configuration["split"]["normal_classes"])
 
 
+def load_for(run: Run, source: str | Path) -> Samples:
+    """Another source, read as the detector of a run takes it.
+
+    Raises:
+        InputError: a table for a detector of images or the other way round, or one of other columns.
+    """
+    shape = run.model.sample_shape
+    if run.model.is_table:
+        samples = loading.load(source)
+    else:
+        crop = run.configuration["model"].get("crop", "stretch")
+        samples = loading.load(source, channels=shape[-1], image_size=shape[:2], crop=crop)
+    if (samples.x.ndim == 2) != run.model.is_table or (run.model.is_table and samples.x.shape[1:] != shape):
+        wanted = f"a table of {shape[0]} columns" if run.model.is_table else "images"
+        received = f"a table of {samples.x.shape[1]} columns" if samples.x.ndim == 2 else "images"
+        raise InputError(f"{source}: expected {wanted}, as {run.path} was trained on, received {received}")
+    return samples
+
+
 def build(configuration: Configuration, samples: Samples) -> AnomalyDetector:
-    """An untrained, compiled detector that fits the samples."""
-    model = dict(configuration["model"])
-    if model["dtype"] not in PRECISIONS:
-        raise InputError(f"precision expects one of {', '.join(PRECISIONS)}, received {model['dtype']!r}")
+    """An untrained, compiled detector that fits the samples; in the current strategy's scope."""
+    model = configuration["model"] | {
+        "dtype": hardware.choose_precision(configuration["hardware"]["precision"])
+    }
     size = configuration["data"]["image_size"]
-    if size is None:
-        size = default_image_size(samples.x.shape[1:3], model.get("backbone"))
+    if samples.x.ndim == 2:
+        size = ()
+    elif size is None:
+        size = default_image_size(samples.x.shape[1:3], model["backbone"])
     size = (size, size) if isinstance(size, int) else tuple(size)
-    configuration["data"]["image_size"] = list(size)
+    configuration["data"]["image_size"] = list(size) or None
     detector = DETECTORS[configuration["detector"]]((*size, samples.x.shape[-1]), **model)
     detector.compile(**configuration["compile"])
     return detector
 
 
-def default_image_size(stored: tuple[int, int], backbone: str | None) -> tuple[int, int]:
+def default_image_size(stored: tuple[int, int], backbone: str) -> tuple[int, int]:
     """The smallest size from 32 up that the backbone takes and that loses no pixel, at most 128."""
-    if backbone == "encoder_decoder":
-        side = min([s for s in EncoderDecoder.sides if s >= max(32, *stored)] or [LARGEST_DEFAULT_SIDE])
-        side = min(side, LARGEST_DEFAULT_SIDE)
+    if backbone not in ("unet", "unet_plus_plus"):  # the others take squares whose side is a power of 2
+        side = 32
+        while side < min(max(stored), LARGEST_DEFAULT_SIDE):
+            side *= 2
         return side, side
     return tuple(min(max(32, -(-side // 16) * 16), LARGEST_DEFAULT_SIDE) for side in stored)
 
@@ -284,60 +338,22 @@ def calibrate(model, samples: Samples, split: Split, settings: dict) -> threshol
 
 
 def evaluate_split(model, samples, split, calibration=None) -> tuple[np.ndarray, dict]:
-    """Scores of the test part in inference mode; their metrics, and those of the error maps with masks."""
+    """Scores of the test part in inference mode; their metrics, and those of the error maps with masks.
+
+    With normals alone, or anomalies alone, the figures that compare the two are None.
+    """
     rows = np.concatenate([split.test_normal, split.test_anomaly])
     labels = np.repeat([0, 1], [len(split.test_normal), len(split.test_anomaly)])
     scores = model.predict(samples.x[rows], verbose=0)
-    report = metrics.summarise(labels, scores, samples.classes[rows], split.known_classes)
+    report = summarise(labels, scores, samples.classes[rows], split.known_classes)
     report |= {"score": model.score, "bn_mode": "inference"}
     if calibration is not None:
         alarms = calibration.is_anomaly(scores)
         report["threshold"] = calibration.threshold
-        report["false_alarm_rate"] = float(alarms[labels == 0].mean())
-        report["recall"] = float(alarms[labels == 1].mean())
+        for kind, name in enumerate(("false_alarm_rate", "recall")):
+            of_kind = alarms[labels == kind]
+            report[name] = float(of_kind.mean()) if len(of_kind) else None
     return scores, report | pixel_report(model, samples, split)
-
-
-def write_pictures(model, samples, split, path: Path, calibration=None, columns: int = 8) -> None:
-    """`reconstructions.png`: input, reconstruction, error map; normals above, anomalies below."""
-    rng = np.random.default_rng(0)
-    kinds = [rng.permutation(rows)[:columns] for rows in (split.test_normal, split.test_anomaly)]
-    rows = np.concatenate(kinds)
-    labels = np.repeat([0, 1], [len(kind) for kind in kinds])
-    x = np.asarray(samples.x[rows])
-    reconstruction, error_map = model.explain(x)
-    heatmaps.reconstruction_grid(
-        np.asarray(model.preprocess(x)),
-        np.asarray(reconstruction),
-        np.asarray(error_map),
-        labels,
-        model.predict(x, verbose=0),
-        path=path,
-        threshold=None if calibration is None else calibration.threshold,
-    )
-
-
-@contextmanager
-def run_directory(path: Path) -> Iterator[Path]:
-    """A directory that is called `path`.partial until its block ends well; after bad input it is removed."""
-    partial = _check_free(path)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-    except InputError:
-        shutil.rmtree(partial)
-        raise
-    os.replace(partial, path)
-
-
-def _check_free(path: Path) -> Path:
-    partial = path.with_name(path.name + ".partial")
-    for taken, meaning in ((path, "a finished run"), (partial, "an unfinished run")):
-        if taken.exists():
-            raise InputError(
-                f"{taken}: expected a free name, found {meaning}: choose another --out or remove it"
-            )
-    return partial
 
 
 def _check_alive(model, x) -> None:
@@ -346,10 +362,6 @@ def _check_alive(model, x) -> None:
             "expected finite scores after training, received NaN: training collapsed; lower the learning "
             "rate, or train without --literal"
         )
-
-
-def _write_json(path: Path, value) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def _plain(configuration: Configuration) -> Configuration:
