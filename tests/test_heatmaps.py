@@ -280,6 +280,13 @@ def test_histogram_counts_every_sample_once_and_names_the_errors(tmp_path, figur
         assert picture.format == "PNG"
 
 
+def test_histogram_shows_no_share_above_the_whole(tmp_path, figures):
+    score_histogram([0, 0, 1], [1.0, 1.0, 2.0], 1.5, tmp_path / "h.png")
+    axes = figures[0].axes[0]
+    assert axes.get_ylim()[1] > 100  # the legend has its room
+    assert max(axes.get_yticks()) == 100
+
+
 def test_histogram_keeps_far_scores_in_the_last_bar_and_the_threshold_in_sight(tmp_path, figures):
     labels, scores = np.repeat([0, 1], [100, 2]), np.r_[np.linspace(0, 1, 100), 1e6, 2e6]
     score_histogram(labels, scores, 50.0, tmp_path / "h.png")

@@ -12,8 +12,8 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from agad_tf.errors import InputError
-from agad_tf.evaluation import metrics
-from agad_tf.evaluation.pixel_metrics import pixel_auroc, pro
+from agad_tf.evaluation import intervals, metrics
+from agad_tf.evaluation.summary import summarise
 
 
 def _scores(seed, n=60, m=25, shift=1.0, decimals=None):
@@ -136,22 +136,22 @@ def test_delong_equals_brute_force_placement_values(decimals):
     anomalies, normals = scores[labels == 1], scores[labels == 0]
     psi = (anomalies[:, None] > normals) + 0.5 * (anomalies[:, None] == normals)
     expected = psi.mean(1).var(ddof=1) / anomalies.size + psi.mean(0).var(ddof=1) / normals.size
-    assert metrics.delong_variance(labels, scores) == pytest.approx(expected, rel=1e-10)
+    assert intervals.delong_variance(labels, scores) == pytest.approx(expected, rel=1e-10)
 
 
 def test_auroc_interval_is_delong_on_the_logit_scale():
     labels, scores = _scores(4)
     area = roc_auc_score(labels, scores)
-    half = 1.959964 * math.sqrt(metrics.delong_variance(labels, scores)) / (area * (1 - area))
-    low, high = metrics.auroc_interval(labels, scores)
+    half = 1.959964 * math.sqrt(intervals.delong_variance(labels, scores)) / (area * (1 - area))
+    low, high = intervals.auroc_interval(labels, scores)
     assert math.log(low / (1 - low)) == pytest.approx(math.log(area / (1 - area)) - half, abs=1e-5)
     assert math.log(high / (1 - high)) == pytest.approx(math.log(area / (1 - area)) + half, abs=1e-5)
 
 
 def test_auroc_interval_at_complete_separation():
-    low, high = metrics.auroc_interval([0] * 10 + [1] * 4, range(14))
+    low, high = intervals.auroc_interval([0] * 10 + [1] * 4, range(14))
     assert (low, high) == (pytest.approx(0.025**0.25), 1.0)
-    low, high = metrics.auroc_interval([1] * 4 + [0] * 10, range(14))
+    low, high = intervals.auroc_interval([1] * 4 + [0] * 10, range(14))
     assert (low, high) == (0.0, pytest.approx(1 - 0.025**0.25))
 
 
@@ -163,7 +163,7 @@ def test_auroc_interval_at_complete_separation():
     ],
 )
 def test_auroc_interval_where_delong_has_no_variance_is_wide(labels, scores):
-    low, high = metrics.auroc_interval(labels, scores)
+    low, high = intervals.auroc_interval(labels, scores)
     assert 0 < low < metrics.auroc(labels, scores) < high < 1
     assert high - low > 0.5
 
@@ -174,14 +174,14 @@ def test_auroc_interval_covers_the_true_value():
     labels = np.repeat([0, 1], [60, 30])
     covered = []
     for _ in range(600):
-        low, high = metrics.auroc_interval(labels, np.r_[rng.normal(size=60), rng.normal(1.2, 1, 30)])
+        low, high = intervals.auroc_interval(labels, np.r_[rng.normal(size=60), rng.normal(1.2, 1, 30)])
         covered.append(low <= true <= high)
     assert 0.925 <= np.mean(covered) <= 0.98  # .95 with a standard error of .009
 
 
 def test_separation_bound_is_not_too_narrow():
     # At the lower bound itself, complete separation must be as rare as the interval says.
-    low, _ = metrics.auroc_interval([0, 0, 0, 0, 0, 1, 1, 1], range(8))
+    low, _ = intervals.auroc_interval([0, 0, 0, 0, 0, 1, 1, 1], range(8))
     shift = stats.norm.ppf(low) * math.sqrt(2)  # two normal distributions with AUROC `low`
     rng = np.random.default_rng(6)
     separated = rng.normal(shift, 1, (20_000, 3)).min(1) > rng.normal(size=(20_000, 5)).max(1)
@@ -190,14 +190,16 @@ def test_separation_bound_is_not_too_narrow():
 
 def test_bootstrap_is_seeded_stratified_and_blind_to_row_order():
     labels, scores = _scores(7)
-    first = metrics.bootstrap_intervals(labels, scores, draws=200, seed=1)
-    assert first == metrics.bootstrap_intervals(labels[::-1], scores[::-1], draws=200, seed=1)
-    assert first != metrics.bootstrap_intervals(labels, scores, draws=200, seed=2)
+    first = intervals.bootstrap_intervals(labels, scores, draws=200, seed=1)
+    assert first == intervals.bootstrap_intervals(labels[::-1], scores[::-1], draws=200, seed=1)
+    assert first != intervals.bootstrap_intervals(labels, scores, draws=200, seed=2)
     assert set(first) == {"average_precision", "tpr_at_fpr_01", "tpr_at_fpr_05", "best_f1"}
     low, high = first["average_precision"]
     assert low < metrics.average_precision(labels, scores) < high
     # A constant score keeps the share of anomalies as its average precision only if draws are stratified.
-    assert metrics.bootstrap_intervals(labels, np.zeros(labels.size), draws=100)["average_precision"] is None
+    assert (
+        intervals.bootstrap_intervals(labels, np.zeros(labels.size), draws=100)["average_precision"] is None
+    )
 
 
 def test_bootstrap_covers_the_average_precision():
@@ -208,17 +210,17 @@ def test_bootstrap_covers_the_average_precision():
     covered = []
     for _ in range(150):
         scores = rng.normal(size=160) + labels
-        low, high = metrics.bootstrap_intervals(labels, scores, draws=200)["average_precision"]
+        low, high = intervals.bootstrap_intervals(labels, scores, draws=200)["average_precision"]
         covered.append(low <= true <= high)
     assert 0.88 <= np.mean(covered) <= 0.99
 
 
 def test_mean_interval_by_hand():
-    mean, low, high, n = metrics.mean_interval([1.0, 2.0, 3.0])
+    mean, low, high, n = intervals.mean_interval([1.0, 2.0, 3.0])
     half = 4.302653 / math.sqrt(3)  # t with 2 degrees of freedom, standard deviation 1
     assert (mean, n) == (2.0, 3)
     assert (low, high) == (pytest.approx(2 - half, abs=1e-5), pytest.approx(2 + half, abs=1e-5))
-    assert metrics.mean_interval([0.9]) == (0.9, None, None, 1)
+    assert intervals.mean_interval([0.9]) == (0.9, None, None, 1)
 
 
 # --- summary ------------------------------------------------------------------------------------------------
@@ -227,16 +229,16 @@ def test_mean_interval_by_hand():
 def test_summary_is_json_and_agrees_with_its_parts():
     labels, scores = _scores(9)
     classes = np.where(labels == 0, 8, np.arange(labels.size) % 3)
-    summary = metrics.summarise(labels, scores, classes, (1,), draws=200)
+    summary = summarise(labels, scores, classes, (1,), draws=200)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert summary["auroc"] == metrics.auroc(labels, scores)
-    assert summary["auroc_interval"] == list(metrics.auroc_interval(labels, scores))
+    assert summary["auroc_interval"] == list(intervals.auroc_interval(labels, scores))
     assert (summary["best_f1"], summary["best_f1_threshold"]) == metrics.best_f1(labels, scores)
     assert (summary["n_normal"], summary["n_anomaly"]) == (60, 25)
     known, unseen = metrics.known_unseen_auroc(labels, scores, classes, [1])
     assert (summary["auroc_known"], summary["auroc_unseen"]) == (known, unseen)
     rows = (labels == 0) | (classes != 1)
-    assert summary["auroc_unseen_interval"] == list(metrics.auroc_interval(labels[rows], scores[rows]))
+    assert summary["auroc_unseen_interval"] == list(intervals.auroc_interval(labels[rows], scores[rows]))
     assert "DeLong" in summary["interval_method"]
     assert "200 draws" in summary["interval_method"]
     for name in ("average_precision", "tpr_at_fpr_01", "tpr_at_fpr_05", "best_f1", "auroc_known"):
@@ -245,7 +247,7 @@ def test_summary_is_json_and_agrees_with_its_parts():
 
 
 def test_summary_without_classes_and_with_complete_separation():
-    summary = metrics.summarise([0, 0, 0, 1, 1], [1, 2, 3, 4, 5], draws=100)
+    summary = summarise([0, 0, 0, 1, 1], [1, 2, 3, 4, 5], draws=100)
     assert summary["auroc"] == 1.0
     assert summary["auroc_interval"] == [pytest.approx(0.025**0.5), 1.0]
     assert summary["average_precision_interval"] is None
@@ -258,8 +260,6 @@ def test_summary_without_classes_and_with_complete_separation():
 @pytest.mark.parametrize(
     ("labels", "scores", "words"),
     [
-        ([0, 0], [1, 2], "AUROC needs both normals and anomalies, received 2 normals (0) only"),
-        ([1, 1, 1], [1, 2, 3], "received 3 anomalies (1) only"),
         ([0, 1, 2], [1, 2, 3], "labels 0 (normal) or 1 (anomaly), received 2"),
         ([0, 1], [1, 2, 3], "labels of shape (2,) and scores of shape (3,)"),
         ([[0, 1]], [[1, 2]], "shape (n,) with n >= 1, received shape (1, 2)"),
@@ -275,10 +275,10 @@ def test_summary_without_classes_and_with_complete_separation():
         metrics.auroc,
         metrics.average_precision,
         metrics.best_f1,
-        metrics.auroc_interval,
-        metrics.delong_variance,
-        metrics.bootstrap_intervals,
-        metrics.summarise,
+        intervals.auroc_interval,
+        intervals.delong_variance,
+        intervals.bootstrap_intervals,
+        summarise,
     ],
 )
 def test_bad_labels_and_scores(function, labels, scores, words):
@@ -287,18 +287,35 @@ def test_bad_labels_and_scores(function, labels, scores, words):
     assert words in _one_line(error)
 
 
+@pytest.mark.parametrize(("kind", "words"), [(0, "2 normals (0) only"), (1, "2 anomalies (1) only")])
+@pytest.mark.parametrize("function", [metrics.auroc, metrics.best_f1, intervals.auroc_interval])
+def test_one_kind_alone_is_refused(function, kind, words):
+    with pytest.raises(InputError) as error:
+        function([kind, kind], [1, 2])
+    assert f"AUROC needs both normals and anomalies, received {words}" in _one_line(error)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_the_summary_of_one_kind_says_what_is_not_known(kind):
+    of_both = summarise([0, 0, 1, 1], [1, 2, 3, 4], [0, 0, 1, 2], (1,), draws=100)
+    of_one = summarise([kind, kind], [1, 2], [kind, kind], (1,))
+    assert of_one.keys() == of_both.keys()
+    known = {name: value for name, value in of_one.items() if value is not None}
+    assert known == {"n_normal": 2 * (1 - kind), "n_anomaly": 2 * kind}
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: metrics.tpr_at_fpr([0, 1], [0, 1], 0), "fpr above 0 and below 1, received 0"),
-        (lambda: metrics.auroc_interval([0, 1], [0, 1], 95), "confidence above 0 and below 1, received 95"),
+        (lambda: intervals.auroc_interval([0, 1], [0, 1], 95), "confidence above 0 and below 1, received 95"),
         (
-            lambda: metrics.delong_variance([0, 0, 1], [0, 1, 2]),
+            lambda: intervals.delong_variance([0, 0, 1], [0, 1, 2]),
             "2 normals and 2 anomalies, received 2 and 1",
         ),
-        (lambda: metrics.bootstrap_intervals([0, 1], [0, 1], draws=5), "at least 100 bootstrap draws"),
-        (lambda: metrics.mean_interval([]), "values of shape (n,)"),
-        (lambda: metrics.mean_interval([1, math.nan]), "finite values, received 1"),
+        (lambda: intervals.bootstrap_intervals([0, 1], [0, 1], draws=5), "at least 100 bootstrap draws"),
+        (lambda: intervals.mean_interval([]), "values of shape (n,)"),
+        (lambda: intervals.mean_interval([1, math.nan]), "finite values, received 1"),
         (lambda: metrics.known_unseen_auroc([0, 1], [0, 1], [8], (1,)), "received classes of shape (1,)"),
         (
             lambda: metrics.known_unseen_auroc([0, 1], [0, 1], [8, 1], (8,)),
@@ -312,99 +329,12 @@ def test_bad_arguments(call, words):
     assert words in _one_line(error)
 
 
-# --- pixels -------------------------------------------------------------------------------------------------
-
-
-def test_pixel_auroc_counts_all_pixels_at_once():
-    masks = np.array([[[0, 1], [0, 0]], [[0, 0], [0, 1]]])
-    maps = np.array([[[1, 5], [2, 3]], [[4, 6], [0, 7.0]]])
-    assert metrics.auroc(masks.ravel(), maps.ravel()) == pixel_auroc(masks, maps) == pytest.approx(11 / 12)
-
-
-def test_pro_weighs_regions_alike_by_hand():
-    # 10 normal pixels; regions of 1 and 4. Error falls: small region, 2 normals, large region, other normals.
-    masks, maps = np.zeros((1, 3, 5), int), np.zeros((1, 3, 5))
-    masks[0, 0, 0] = 1
-    masks[0, 1:, 3:] = 1
-    maps[0, 0, 0] = 9
-    maps[0, 0, 4], maps[0, 2, 0] = 8, 7
-    maps[0, 1:, 3:] = [[6, 6], [5, 5]]
-    # Overlap is 1/2 up to FPR .2, where it rises to 1, then stays.
-    assert pro(masks, maps, fpr_limit=0.3) == pytest.approx((0.2 * 0.5 + 0.1 * 1) / 0.3)
-    assert pro(masks, maps, fpr_limit=0.1) == pytest.approx(0.5)
-    assert pro(masks, maps, fpr_limit=0.15) == pytest.approx(0.5)
-    assert pro(masks, maps, fpr_limit=1) == pytest.approx(0.2 * 0.5 + 0.8)
-
-
-def test_pro_of_a_constant_map_is_chance_and_of_the_mask_is_one():
-    masks = np.zeros((2, 6, 6), int)
-    masks[0, :2, :2] = masks[1, 4:, 4:] = 1
-    assert pro(masks, np.zeros(masks.shape), 0.3) == pytest.approx(0.15)  # linear from (0, 0) to (1, 1)
-    assert pro(masks, masks.astype(float)) == 1.0
-    assert pro(masks, 1.0 - masks) == 0.0
-
-
-def test_pro_regions_join_diagonally_but_not_across_images():
-    diagonal = np.zeros((1, 4, 4), int)
-    diagonal[0, 0, 0] = diagonal[0, 1, 1] = diagonal[0, 2, 2] = 1
-    diagonal[0, 0, 3] = 1  # a region of 3 and one of 1
-    maps = np.where(diagonal, 0.0, 0.0)
-    maps[0, 0, 0] = 1  # 1/3 of one of two regions, before all else
-    # Then one tie of everything: a straight line from (0, 1/6) to (1, 1).
-    assert pro(diagonal, maps, 1) == pytest.approx((1 / 6 + 1) / 2)
-    stacked = np.zeros((2, 4, 4), int)
-    stacked[0, 1, 1] = 1
-    stacked[1, 1, 1:3] = 1
-    maps = np.zeros(stacked.shape)
-    maps[0, 1, 1] = 1  # all of one region of two, not a third of one
-    assert pro(stacked, maps, 1) == pytest.approx((1 / 2 + 1) / 2)
-
-
-def test_pro_equals_a_threshold_loop():
-    rng = np.random.default_rng(10)
-    masks = np.zeros((3, 12, 12), bool)
-    masks[0, 2:5, 2:5] = masks[0, 8:11, 7:9] = masks[2, 0:2, 0:9] = True
-    maps = (rng.random(masks.shape) + 0.5 * masks).round(1)
-    regions = [masks[0] & (np.arange(12)[:, None] < 6), masks[0] & (np.arange(12)[:, None] > 6), masks[2]]
-    points = [(0.0, 0.0)]
-    for threshold in np.unique(maps)[::-1]:
-        flagged = maps >= threshold
-        overlap = [np.mean(flagged[i][region]) for i, region in zip((0, 0, 2), regions, strict=True)]
-        points.append((np.mean(flagged[~masks]), np.mean(overlap)))
-    fpr, overlap = np.array(points).T
-    grid = np.linspace(0, 0.3, 200_001)
-    assert pro(masks, maps) == pytest.approx(
-        np.trapezoid(np.interp(grid, fpr, overlap), grid) / 0.3, abs=1e-6
-    )
-
-
-@pytest.mark.parametrize(
-    ("masks", "maps", "limit", "words"),
-    [
-        (
-            np.zeros((2, 3, 3)),
-            np.zeros((2, 3, 3)),
-            0.3,
-            "both normal and defect pixels, received 18 of one kind",
-        ),
-        (np.full((1, 2, 2), 255), np.zeros((1, 2, 2)), 0.3, "masks of 0 (normal) and 1 (defect)"),
-        (np.eye(3)[None], np.zeros((1, 3, 4)), 0.3, "received (1, 3, 3) and (1, 3, 4)"),
-        (np.eye(3)[None], np.full((1, 3, 3), np.nan), 0.3, "finite error maps"),
-        (np.eye(3)[None], np.zeros((1, 3, 3)), 0, "fpr_limit above 0 and up to 1, received 0"),
-    ],
-)
-def test_bad_masks(masks, maps, limit, words):
-    with pytest.raises(InputError) as error:
-        pro(masks, maps, limit)
-    assert words in _one_line(error)
-
-
 # --- what is not loaded -------------------------------------------------------------------------------------
 
 
 def test_metrics_and_thresholds_do_not_load_tensorflow():
     code = (
-        "import sys, agad_tf.evaluation.metrics as m, agad_tf.evaluation.pixel_metrics\n"
+        "import sys, agad_tf.evaluation.summary as m, agad_tf.evaluation.pixel_metrics\n"
         "import agad_tf.evaluation.thresholds as t, agad_tf.evaluation.heatmaps\n"
         "m.summarise([0, 0, 1, 1], [1, 2, 3, 4], draws=100); t.calibrate(range(30))\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('tensorflow', 'keras', 'torch')])"

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from agad_tf.errors import InputError
-from agad_tf.evaluation.metrics import summarise
 from agad_tf.evaluation.report import ReportData, render_report, write_report
+from agad_tf.evaluation.summary import summarise
 from agad_tf.evaluation.thresholds import calibrate
 from agad_tf.evaluation.wording import auroc_verdict, per_thousand
 

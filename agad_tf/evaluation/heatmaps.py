@@ -360,7 +360,8 @@ def draw_score_histogram(
     )
     axes.set_ylabel("% of its kind")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend
+    axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend, without labels above 100 %
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= min(100, axes.get_ylim()[1])])
     axes.legend(loc="upper right", facecolor="white", edgecolor="none", framealpha=0.9, fontsize=fontsize)
 
 

@@ -48,7 +48,7 @@ class ReportData:
         title: name of the run.
         labels: (n,), 0 normal and 1 anomaly; one kind alone will do.
         scores: (n,), finite; higher is more anomalous.
-        metrics: what `metrics.summarise` gives; missing and None entries are shown as not known.
+        metrics: what `summary.summarise` gives; missing and None entries are shown as not known.
         classes: (n,), index into `class_names`, or None.
         class_names: names of the classes.
         calibration: the threshold, or None.
