@@ -1,11 +1,245 @@
-"""Preprocessing for machines that run an exported model with NumPy alone."""
+"""Runs a TFLite export with NumPy and ai-edge-litert alone: preprocessing, score, p-value, decision.
+
+    python -m agad_tf.edge model.tflite photos/*.png > scores.csv
+
+No TensorFlow and no Keras; Pillow only where files are read. On a board:
+`pip install --no-deps agad-tf` and `pip install ai-edge-litert numpy pillow`.
+"""
 
 from __future__ import annotations
 
+import argparse
+import csv
+import json
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
 import numpy as np
+
+from agad_tf.errors import InputError
+
+FORMAT = "agad_tf tflite 1"
+METADATA_NAME = "agad_tf.json"
+"""Entry of the zip archive at the end of a .tflite file that says how its outputs become a score."""
+
+COLUMNS = ("path", "score", "p_value", "is_anomaly", "error")
 
 CROPS = ("stretch", "centre")
 """What a resize to another aspect does: distort the image, or cut out its centre first."""
+
+
+def _root_of_squares(x: np.ndarray, output: np.ndarray) -> np.ndarray:
+    return np.sqrt(_sum_of_squares(x, output))
+
+
+def _sum_of_squares(x: np.ndarray, output: np.ndarray) -> np.ndarray:
+    difference = (x - output).reshape(len(x), -1)
+    return np.einsum("ij,ij->i", difference, difference)
+
+
+def _squared_length(x: np.ndarray, output: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->i", output.reshape(len(x), -1), output.reshape(len(x), -1))
+
+
+def _negated_mean(x: np.ndarray, output: np.ndarray) -> np.ndarray:
+    return -output.reshape(len(x), -1).mean(axis=1)
+
+
+FORMULAS = {
+    "root_of_squares": _root_of_squares,
+    "sum_of_squares": _sum_of_squares,
+    "squared_length": _squared_length,
+    "negated_mean": _negated_mean,
+}
+"""How a part of a score follows from preprocessed samples and one output of the graph, by name."""
+
+
+def combine(x: np.ndarray, outputs: dict[str, np.ndarray], parts: Sequence[dict]) -> np.ndarray:
+    """The score of preprocessed samples from what the networks made of them.
+
+    Args:
+        x: float32 (n, ...), preprocessed.
+        outputs: output name to float32 (n, ...).
+        parts: of the score; each names its `output` and its `formula`, and `mean` and `deviation` where
+            several are standardised and summed.
+
+    Returns:
+        float32 (n,), higher is more anomalous.
+    """
+    scores = [FORMULAS[part["formula"]](x, outputs[part["output"]]) for part in parts]
+    if len(parts) > 1:
+        scores = [(s - part["mean"]) / part["deviation"] for s, part in zip(scores, parts, strict=True)]
+    return np.sum(scores, axis=0).astype(np.float32)
+
+
+class EdgeModel:
+    """A detector from one .tflite file.
+
+    ```python
+    model = EdgeModel("model.tflite")
+    scores = model.score(images)  # uint8 images of any size, or rows of a table
+    alarms = model.is_anomaly(scores)
+    ```
+
+    Args:
+        path: a TFLite export of this library.
+        threads: CPU threads.
+
+    Attributes:
+        metadata: what the file says about itself: `name`, `detector`, `precision`, `input`, `score`,
+            `calibration` (None where there is none), `versions`, `licence`.
+        threshold: a score above it is an anomaly; None without a calibration.
+
+    Raises:
+        InputError: no such file, not a TFLite export of this library, ai-edge-litert is missing.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 1):
+        self.path = Path(path)
+        self.metadata = read_metadata(self.path)
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError:
+            raise InputError(
+                "expected the package ai-edge-litert, found none: pip install ai-edge-litert"
+            ) from None
+        self._interpreter = Interpreter(model_path=str(self.path), num_threads=threads)
+        runner = self._interpreter.get_signature_runner()
+        self._outputs = {name: about["index"] for name, about in runner.get_output_details().items()}
+        (self._input,) = (about["index"] for about in runner.get_input_details().values())
+        self._count = None  # samples the interpreter has room for
+        calibration = self.metadata["calibration"]
+        self.threshold = None if calibration is None else calibration["threshold"]
+        self._normals = None if calibration is None else np.sort(calibration["normal_scores"])
+
+    @property
+    def is_table(self) -> bool:
+        """Whether samples are rows of a table and not images."""
+        return self.metadata["input"]["kind"] == "table"
+
+    def preprocess(self, samples: np.ndarray) -> np.ndarray:
+        """uint8 images of any size, or raw rows, to float32 as the networks take them.
+
+        Raises:
+            InputError: another shape or type, NaN.
+        """
+        about, samples = self.metadata["input"], np.asarray(samples)
+        shape = tuple(about["shape"])
+        if self.is_table:
+            if samples.ndim != 2 or samples.shape[1:] != shape or samples.dtype.kind not in "fiu":
+                raise InputError(
+                    f"expected rows of numbers (n, {shape[0]}), received {samples.dtype} {samples.shape}: "
+                    "give the columns of training, in their order"
+                )
+            if not np.isfinite(samples).all():
+                raise InputError("expected finite numbers, received NaN or infinity: clean the rows")
+            scaled = samples.astype(np.float32) - np.array(about["minimum"], np.float32)
+            scaled /= np.array(about["range"], np.float32)
+            clip = about["clip"]
+            return scaled if clip is None else np.clip(scaled, -np.float32(clip), np.float32(1 + clip))
+        if samples.ndim == 3 and shape[2] == 1:
+            samples = samples[..., None]
+        wrong = samples.ndim != 4 or samples.shape[3] != shape[2] or 0 in samples.shape[1:]
+        if wrong or samples.dtype != np.uint8:
+            raise InputError(
+                f"expected uint8 images (n, height, width, {shape[2]}), received {samples.dtype} "
+                f"{samples.shape}: convert them"
+            )
+        return preprocess(samples, shape[:2], tuple(about["value_range"]), about["crop"])
+
+    def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Output name to float32 (n, ...) of the graph for preprocessed samples, all at once."""
+        if len(x) != self._count:
+            self._interpreter.resize_tensor_input(self._input, [len(x), *x.shape[1:]])
+            self._interpreter.allocate_tensors()
+            self._count = len(x)
+        self._interpreter.set_tensor(self._input, np.ascontiguousarray(x, np.float32))
+        self._interpreter.invoke()
+        return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+
+    def score(self, samples: np.ndarray, batch_size: int = 32) -> np.ndarray:
+        """Anomaly scores, float32 (n,), higher is more anomalous.
+
+        Args:
+            samples: see `preprocess`.
+            batch_size: samples that are computed, and in memory, at once.
+
+        Raises:
+            InputError: see `preprocess`.
+        """
+        return self.score_preprocessed(self.preprocess(samples), batch_size)
+
+    def score_preprocessed(self, x: np.ndarray, batch_size: int = 32) -> np.ndarray:
+        """As `score`, of samples that `preprocess` made."""
+        batches = (x[start : start + batch_size] for start in range(0, len(x), batch_size))
+        parts = self.metadata["score"]["parts"]
+        scores = [combine(batch, self.run(batch), parts) for batch in batches]
+        return np.concatenate([np.empty(0, np.float32), *scores])
+
+    def p_values(self, scores: np.ndarray) -> np.ndarray:
+        """Share of the calibration's normals that score at least as high, each score counted among them.
+
+        Raises:
+            InputError: the export has no calibration.
+        """
+        self._check_calibrated()
+        at_least = len(self._normals) - np.searchsorted(self._normals, np.asarray(scores, np.float64))
+        return (1 + at_least) / (len(self._normals) + 1)
+
+    def is_anomaly(self, scores: np.ndarray) -> np.ndarray:
+        """bool (n,): score > threshold.
+
+        Raises:
+            InputError: the export has no calibration.
+        """
+        self._check_calibrated()
+        return np.asarray(scores, np.float64) > self.threshold
+
+    def explain(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Reconstruction and error map |x − reconstruction|, of images averaged over channels.
+
+        Raises:
+            InputError: the score of this export reads no reconstruction; see also `preprocess`.
+        """
+        if "reconstruction" not in self._outputs:
+            raise InputError(
+                f"{self.path}: expected an export whose score reads a reconstruction, found none"
+            )
+        x = self.preprocess(samples)
+        reconstruction = self.run(x)["reconstruction"]
+        error = np.abs(x - reconstruction)
+        return reconstruction, error if self.is_table else error.mean(axis=-1)
+
+    def _check_calibrated(self) -> None:
+        if self.threshold is None:
+            raise InputError(
+                f"{self.path}: expected an export with a calibration, found none: "
+                "recalibrate the run and export again"
+            )
+
+
+def read_metadata(path: str | Path) -> dict:
+    """What a TFLite export says about itself.
+
+    Raises:
+        InputError: no such file, or not a TFLite export of this library.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            metadata = json.loads(archive.read(METADATA_NAME))
+    except OSError as error:
+        raise InputError(f"{path}: expected a .tflite file, could not read it ({error.strerror})") from None
+    except (zipfile.BadZipFile, KeyError, ValueError):
+        metadata = None
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise InputError(
+            f"{path}: expected a TFLite export made with `agad-tf export --format tflite`, received another "
+            "file: export again"
+        )
+    return metadata
 
 
 def resize_bilinear(images: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
@@ -96,3 +330,75 @@ def _taps(before: int, after: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     low = np.clip(floor, 0, before - 1).astype(np.intp)
     high = np.clip(np.ceil(source), 0, before - 1).astype(np.intp)
     return low, high, source - floor
+
+
+def score_files(model: EdgeModel, paths: Sequence[str]) -> Iterator[tuple]:
+    """A row of `COLUMNS` for each image file, or for each row of each .csv file; None where there is nothing.
+
+    An unreadable file gives one row with the reason.
+    """
+    for path in paths:
+        try:
+            samples = _read_table(path) if model.is_table else _read_image(model, path)
+            scores = model.score(samples)
+        except InputError as error:
+            yield path, None, None, None, str(error)
+            continue
+        p_values = alarms = [None] * len(scores)
+        if model.threshold is not None:
+            p_values, alarms = model.p_values(scores), model.is_anomaly(scores)
+        for score, p_value, alarm in zip(scores, p_values, alarms, strict=True):
+            yield path, score, p_value, alarm, None
+
+
+def _read_image(model: EdgeModel, path: str) -> np.ndarray:
+    from agad_tf.decoding import read_image  # Pillow
+
+    return read_image(path, model.metadata["input"]["shape"][2])[None]
+
+
+def _read_table(path: str) -> np.ndarray:
+    """The numbers of a CSV file; a first line of names is passed over."""
+    try:
+        with open(path, newline="") as stream:
+            rows = list(csv.reader(stream))
+        if rows and not _are_numbers(rows[0]):
+            rows = rows[1:]
+        return np.array(rows, np.float32)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected a CSV file of numbers, received: {error}") from None
+
+
+def _are_numbers(cells: list[str]) -> bool:
+    try:
+        return all(np.isfinite(float(cell)) for cell in cells)
+    except ValueError:
+        return False
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status, 2 for a model that cannot be used."""
+    parser = argparse.ArgumentParser(
+        prog="python -m agad_tf.edge",
+        description="Scores image files (or CSV files of rows) with a TFLite export; writes CSV.",
+        epilog="Example: python -m agad_tf.edge model.tflite photos/*.png > scores.csv",
+    )
+    parser.add_argument("model", help="made with agad-tf export --format tflite")
+    parser.add_argument("files", nargs="+", help="JPEG, PNG or BMP; for a table .csv")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    given = parser.parse_args(arguments)
+    try:
+        model = EdgeModel(given.model, given.threads)
+    except InputError as error:
+        print(f"agad_tf.edge: {error}", file=sys.stderr)
+        return 2
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for path, score, p_value, alarm, error in score_files(model, given.files):
+        numbers = ["" if value is None else f"{value:.9g}" for value in (score, p_value)]
+        writer.writerow([path, *numbers, "" if alarm is None else bool(alarm), error or ""])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,124 +1,211 @@
 """SavedModel export: exactly the networks that the score reads, in float32, with preprocessing inside."""
 
-import os
-import shutil
 from pathlib import Path
 
 import tensorflow as tf
 
-from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.export.encoded_images import decode_in_graph
+from agad_tf.export.model_card import write_model_card
+from agad_tf.export.scoring_net import scoring_twin
+from agad_tf.export.versions import new_version
 from agad_tf.models import AnomalyDetector
+
+RANGE_TOLERANCE = 1e-3
+"""How far float images may lie outside of the model's range, as `fit` and `predict` allow it."""
 
 
 def export_saved_model(
-    model: AnomalyDetector, folder: str | Path, calibration: Calibration | None = None
+    model: AnomalyDetector,
+    folder: str | Path,
+    calibration: Calibration | None = None,
+    card: dict | None = None,
 ) -> Path:
     """Writes the next version under `folder`, as TF Serving expects it: `folder`/1, `folder`/2, ...
 
-    Signatures: `serving_default` (images: uint8, any size) and `score_float` (images: float32 in the model's
-    range and size) give `score`; `explain` (images: uint8, any size) gives `reconstruction` and `error_map`
-    where the score reads the generator. With a calibration the first two also give `p_value`, `is_anomaly`
-    and `threshold`, (batch,) each, as `Calibration` computes them.
+    Signatures of an image detector:
+
+    - `serving_default`: `images` uint8 (batch, any height, any width, channels), resized inside, to `score`
+      and, with a calibration, `p_value`, `is_anomaly` and `threshold`, (batch,) each.
+    - `score_at`: `images` and `threshold` float32, (batch,) or (1,) for all, to `score` and `is_anomaly`.
+    - `score_float`: `images` float32 in the model's range and size; gives what `serving_default` gives.
+    - `score_encoded`: `image_bytes` string (batch,), JPEG or PNG files of any sizes; likewise.
+    - `explain`: `images` to `reconstruction` and `error_map`, where the score reads a reconstruction.
+
+    Of a table detector: `serving_default`, `score_at` and `explain` take `rows` float32 (batch, features) as
+    they are in the table, `score_float` rows that are preprocessed already.
+
+    A sample that cannot be judged (NaN, infinity, float images outside of the model's range) gets the score
+    and the p-value NaN and counts as an anomaly; its neighbours are not touched.
 
     Args:
         model: a trained detector; any precision policy, exported in float32.
         folder: `saved_models/<name>`.
         calibration: the threshold of the day, or None for scores alone.
+        card: what `assets.extra/model_card.json` and `.md` say; None for what the model itself tells, see
+            `agad_tf.export.model_card`.
 
     Returns:
         Path of the new version. It appears whole or not at all; existing versions are never written over.
+
+    Raises:
+        InputError: `folder` is a file.
     """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder for versions, found a file: choose another name")
-    folder.mkdir(parents=True, exist_ok=True)
-    module = ScoringModule(float32_twin(model), calibration)
-    partial = folder / f".partial-{os.getpid()}"
-    try:
-        tf.saved_model.save(module, str(partial), signatures=module.signatures())
-        return _claim_version(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_version(folder) as version:
+        write_saved_model(model, version.partial, calibration, card)
+    return version.path
 
 
-class ScoringModule(tf.Module):
-    """The scoring networks' variables and the functions over them; nothing else is saved."""
+def write_saved_model(
+    model: AnomalyDetector, path: Path, calibration: Calibration | None = None, card: dict | None = None
+) -> None:
+    """Writes the SavedModel of `export_saved_model` into the folder `path`."""
+    twin = scoring_twin(model)  # named: the functions alone would not keep its variables
+    functions = signatures(twin, calibration)
+    # Variables, not networks: what an attribute holds is saved, and a network holds more than it scores.
+    module = tf.Module()
+    module.read = list({id(v): v for f in functions.values() for v in f.graph.variables}.values())
+    tf.saved_model.save(module, str(path), signatures=functions)
+    write_model_card(path / "assets.extra", model, calibration, card)
 
-    def __init__(self, model: AnomalyDetector, calibration: Calibration | None = None):
-        super().__init__()
-        # Variables, not networks: what an attribute holds is saved, and a network holds more than it scores.
-        self.networks = [
-            [variable.value for variable in network.variables]
-            for network in model.scoring_networks().values()
-        ]
-        self.constants = [model.score_means.value, model.score_deviations.value]
-        height, width, channels = model.sample_shape
 
-        def verdict(images):
-            score = model(images)
-            return {"score": score} | ({} if calibration is None else decide(score, calibration))
+def signatures(model: AnomalyDetector, calibration: Calibration | None = None) -> dict:
+    """Signature name to concrete function; see `export_saved_model`.
 
-        @tf.function(input_signature=[tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")])
-        def serving_default(images):
-            return verdict(images)
+    Args:
+        model: from `scoring_twin`.
+        calibration: the threshold of the day, or None.
+    """
+    functions = (_table_functions if model.is_table else _image_functions)(model, calibration)
+    if "reconstruction" not in model.parts_of_score:
+        del functions["explain"]  # what it shows is not in the export
+    return {name: function.get_concrete_function() for name, function in functions.items()}
 
-        @tf.function(
-            input_signature=[tf.TensorSpec((None, height, width, channels), tf.float32, name="images")]
-        )
-        def score_float(images):
-            return verdict(images)
 
-        @tf.function(input_signature=[tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")])
-        def explain(images):
-            reconstruction, error_map = model.explain(images)
-            return {"reconstruction": reconstruction, "error_map": error_map}
+def _image_functions(model, calibration) -> dict:
+    height, width, channels = model.sample_shape
+    low, high = model.preprocess.value_range
+    images = tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")
+    floats = tf.TensorSpec((None, height, width, channels), tf.float32, name="images")
+    # One graph that all signatures call: the networks are traced and stored once.
+    score = tf.function(model.chosen_score, input_signature=[floats])
 
-        self._functions = {"serving_default": serving_default, "score_float": score_float}
-        if "reconstruction" in model.parts_of_score:
-            self._functions["explain"] = explain
+    @tf.function(input_signature=[images])
+    def serving_default(images):
+        return _verdict(score(model.preprocess(images)), calibration)
 
-    def signatures(self):
-        """Signature name to function."""
-        return dict(self._functions)
+    @tf.function(input_signature=[images, _THRESHOLD])
+    def score_at(images, threshold):
+        return _verdict_at(score(model.preprocess(images)), threshold)
+
+    @tf.function(input_signature=[floats])
+    def score_float(images):
+        inside = (images >= low - RANGE_TOLERANCE) & (images <= high + RANGE_TOLERANCE)  # false for NaN
+        return _verdict(_where_valid(inside, score(images)), calibration)
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
+    def score_encoded(image_bytes):
+        def decode(encoded):
+            return model.preprocess(decode_in_graph(encoded, channels)[None])[0]
+
+        x = tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec(floats.shape[1:], tf.float32))
+        return _verdict(score(x), calibration)
+
+    @tf.function(input_signature=[images])
+    def explain(images):
+        return _explanation(model, images)
+
+    return {
+        "serving_default": serving_default,
+        "score_at": score_at,
+        "score_float": score_float,
+        "score_encoded": score_encoded,
+        "explain": explain,
+    }
+
+
+def _table_functions(model, calibration) -> dict:
+    rows = tf.TensorSpec((None, *model.sample_shape), tf.float32, name="rows")
+    score_prepared = tf.function(model.chosen_score, input_signature=[rows])
+
+    def score(rows):
+        return _where_valid(tf.math.is_finite(rows), score_prepared(model.preprocess(rows)))
+
+    @tf.function(input_signature=[rows])
+    def serving_default(rows):
+        return _verdict(score(rows), calibration)
+
+    @tf.function(input_signature=[rows, _THRESHOLD])
+    def score_at(rows, threshold):
+        return _verdict_at(score(rows), threshold)
+
+    @tf.function(input_signature=[rows])
+    def score_float(rows):
+        return _verdict(_where_valid(tf.math.is_finite(rows), score_prepared(rows)), calibration)
+
+    @tf.function(input_signature=[rows])
+    def explain(rows):
+        return _explanation(model, rows)
+
+    return {
+        "serving_default": serving_default,
+        "score_at": score_at,
+        "score_float": score_float,
+        "explain": explain,
+    }
+
+
+_THRESHOLD = tf.TensorSpec((None,), tf.float32, name="threshold")
+
+
+def _explanation(model, samples: tf.Tensor) -> dict[str, tf.Tensor]:
+    reconstruction, error_map = model.explain(samples)
+    return {"reconstruction": reconstruction, "error_map": error_map}
+
+
+def _where_valid(valid: tf.Tensor, score: tf.Tensor) -> tf.Tensor:
+    """The score, NaN for samples with a value that is not `valid`."""
+    whole = tf.reduce_all(valid, axis=list(range(1, len(valid.shape))))
+    return tf.where(whole, score, float("nan"))
+
+
+def _verdict(score: tf.Tensor, calibration: Calibration | None) -> dict[str, tf.Tensor]:
+    return {"score": score} | ({} if calibration is None else decide(score, calibration))
+
+
+def _verdict_at(score: tf.Tensor, threshold: tf.Tensor) -> dict[str, tf.Tensor]:
+    no_number = tf.math.is_nan(score) | tf.math.is_nan(threshold)
+    return {"score": score, "is_anomaly": (score > threshold) | no_number}
 
 
 def decide(score: tf.Tensor, calibration: Calibration) -> dict[str, tf.Tensor]:
-    """p-value, decision and threshold for scores (batch,), in the graph; equal to those of `Calibration`."""
+    """p-value, decision and threshold for scores (batch,), in the graph; equal to those of `Calibration`.
+
+    A score NaN has the p-value NaN and is an anomaly: no good sample gives one.
+    """
     exact = tf.cast(score, tf.float64)  # as the calibration holds its scores: ties stay ties
     normals = tf.constant(calibration.normal_scores, tf.float64)  # ascending
-    at_least = calibration.n_normal - tf.searchsorted(normals, exact, side="left")
+    at_least = calibration.n_normal - _count_below(normals, exact)
+    p_value = tf.cast((1 + at_least) / (calibration.n_normal + 1), tf.float32)
     threshold = tf.fill(tf.shape(exact), tf.constant(calibration.threshold, tf.float64))
     return {
-        "p_value": tf.cast((1 + at_least) / (calibration.n_normal + 1), tf.float32),
-        "is_anomaly": exact > threshold,
+        "p_value": tf.where(tf.math.is_nan(score), float("nan"), p_value),
+        "is_anomaly": (exact > threshold) | tf.math.is_nan(score),
         "threshold": tf.cast(threshold, tf.float32),
     }
 
 
-def float32_twin(model: AnomalyDetector) -> AnomalyDetector:
-    """The same detector with float32 computation, whatever precision it was trained in."""
-    if model.dtype_policy.name == "float32":
-        return model
-    config = model.get_config()
-    config["dtype"] = "float32"
-    twin = type(model).from_config(config)
-    for name, network in model.scoring_networks().items():
-        getattr(twin, name).set_weights(network.get_weights())
-    twin.score_means.assign(model.score_means)
-    twin.score_deviations.assign(model.score_deviations)
-    twin.scoring_prepared.assign(model.scoring_prepared)
-    return twin
+def _count_below(ascending: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """How many of the ascending numbers are less than each value; `searchsorted` in operations of everyone.
 
-
-def _claim_version(partial: Path, folder: Path) -> Path:
-    """Renames to the next free version number; another export may claim one at the same moment."""
-    while True:
-        versions = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()]
-        version = folder / str(max(versions, default=0) + 1)
-        try:
-            os.rename(partial, version)  # fails on a folder that is not empty
-            return version
-        except OSError:
-            if not version.exists():
-                raise
+    Runtimes other than TensorFlow know no `LowerBound`, and could not read the export.
+    """
+    count = tf.zeros(tf.shape(values), tf.int32)
+    step = 1 << (len(ascending).bit_length() - 1)
+    while step:
+        more = count + step
+        fits = more <= len(ascending)
+        reached = tf.gather(ascending, tf.minimum(more, len(ascending)) - 1)
+        count = tf.where(fits & (reached < values), more, count)
+        step //= 2
+    return count

@@ -1,0 +1,208 @@
+"""Exports a finished run in any format, with the parity report beside it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from agad_tf.data.samples import Samples
+from agad_tf.data.split import Split
+from agad_tf.edge import EdgeModel
+from agad_tf.errors import InputError
+from agad_tf.evaluation import thresholds
+from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.export import parity, tflite
+from agad_tf.export.model_card import run_card, write_model_card
+from agad_tf.export.onnx import export_onnx
+from agad_tf.export.saved_model import write_saved_model
+from agad_tf.export.versions import check_one_kind, new_version
+from agad_tf.training.run import Run, evaluation_data
+
+FORMATS = {"savedmodel": "saved_model.pb", "tflite": "model.tflite", "onnx": "model.onnx"}
+"""Name of a format to the file that makes a version of it."""
+
+PARITY_SAMPLES = 2000
+"""Test samples at most that a parity report compares."""
+
+REPORT_NAME = "parity.json"
+
+Score = Callable[[np.ndarray], np.ndarray]
+
+
+def export_run(
+    run: Run,
+    folder: str | Path,
+    format: str = "savedmodel",
+    precision: str = "float32",
+    force: bool = False,
+    licence: str | None = None,
+) -> tuple[Path, dict | None]:
+    """Writes the next version under `folder` and compares it with the run's model on the run's test part.
+
+    A SavedModel is the version itself, with its card and `parity.json` in `assets.extra`; for the other
+    formats the version holds `model.tflite` or `model.onnx`, `model_card.json`, `model_card.md` and
+    `parity.json`.
+
+    The scores of a float16 or int8 export are not quite the model's. Its threshold is therefore chosen again
+    by the run's own policy, from the run's held-out samples as the export scores them, wherever the run's
+    calibration came from those.
+
+    Args:
+        run: from `load_run`.
+        folder: `saved_models/<name>`.
+        format: savedmodel, tflite or onnx.
+        precision: one of `agad_tf.export.tflite.PRECISIONS`; float32 alone for the other formats.
+        force: write an int8 export even if it ranks worse.
+        licence: terms of the weights, for the model card.
+
+    Returns:
+        Path of the version, and the parity report; None where the data of the run are gone.
+
+    Raises:
+        InputError: an unknown format or precision, int8 without the data of the run, an int8 export whose
+            AUROC drops by more than .005 (nothing is written then).
+    """
+    if format not in FORMATS:
+        raise InputError(f"format expects one of {', '.join(FORMATS)}, received {format!r}")
+    if precision != "float32" and format != "tflite":
+        raise InputError(f"format {format} expects precision float32, received {precision!r}: export tflite")
+    check_one_kind(folder, FORMATS[format])
+    data = _run_data(run, needed=precision == "int8")
+    card = run_card(run, Path(folder).name, licence)
+    with new_version(folder) as version:
+        if format == "savedmodel":
+            write_saved_model(run.model, version.partial, run.calibration, card)
+            score, calibration = saved_model_score(version.partial), run.calibration
+            extra = version.partial / "assets.extra"
+        else:
+            write = _write_tflite if format == "tflite" else _write_onnx
+            score, calibration = write(run, version.partial / FORMATS[format], precision, data, card)
+            extra = version.partial
+            write_model_card(extra, run.model, calibration, card)
+        report = None
+        if data is not None:
+            report = _report(run, data, score, calibration, 1 if format != "savedmodel" else None)
+            report |= {
+                "format": format,
+                "precision": precision,
+                "size_bytes": parity.size_of(version.partial),
+            }
+            if precision == "int8" and not force:
+                parity.check_ranking(report, precision)
+            (extra / REPORT_NAME).write_text(json.dumps(report, indent=2) + "\n")
+    return version.path, report
+
+
+def saved_model_score(path: str | Path) -> Score:
+    """Samples as `predict` takes them to the scores of `serving_default`, in batches of 256."""
+    loaded = tf.saved_model.load(str(path))
+    serve = loaded.signatures["serving_default"]
+    (name,) = serve.structured_input_signature[1]
+
+    def score(samples: np.ndarray) -> np.ndarray:
+        starts = range(0, len(samples), 256)
+        return np.concatenate(
+            [serve(**{name: tf.constant(samples[i : i + 256])})["score"].numpy() for i in starts]
+        )
+
+    score.loaded = loaded  # its variables live as long as it does
+    return score
+
+
+def onnx_score(path: str | Path) -> Score:
+    """As `saved_model_score`, of an ONNX export, by onnxruntime on one thread."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InputError("expected the package onnxruntime, found none: pip install onnxruntime") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def score(samples: np.ndarray) -> np.ndarray:
+        starts = range(0, len(samples), 256)
+        return np.concatenate([session.run(["score"], {name: samples[i : i + 256]})[0] for i in starts])
+
+    return score
+
+
+def calibrate_export(run: Run, data: tuple[Samples, Split], score: Score) -> Calibration | None:
+    """The run's calibration chosen again from the export's scores; as it is where that cannot be done."""
+    old, (samples, split) = run.calibration, data
+    if old is None or not len(split.validation_normal):
+        return old
+    own = run.model.predict(samples.x[split.validation_normal], verbose=0)
+    same = len(own) == old.n_normal and np.allclose(np.sort(own), old.normal_scores, rtol=1e-4, atol=1e-4)
+    anomalies = split.validation_anomaly
+    if not same or (old.n_anomaly or 0) not in (0, len(anomalies)):
+        return old  # from other samples than the run's own
+    return thresholds.calibrate(
+        score(_rows(samples, split.validation_normal)),
+        score(_rows(samples, anomalies)) if old.n_anomaly else None,
+        old.policy,
+        rate=old.false_alarm_rate or 0.05,
+        confidence=old.confidence,
+        recall=old.wanted_recall,
+        quantile=old.quantile,
+        score=old.score,
+        split=old.split,
+    )
+
+
+def _run_data(run: Run, needed: bool) -> tuple[Samples, Split] | None:
+    try:
+        return evaluation_data(run, None)
+    except InputError as error:
+        if needed:
+            raise InputError(f"int8 expects the data of the run, to take its ranges from: {error}") from None
+        return None
+
+
+def _write_tflite(run, path, precision, data, card) -> tuple[Score, Calibration | None]:
+    representative = None
+    if data is not None:
+        samples, split = data
+        rng = np.random.default_rng(0)
+        drawn = [
+            rng.permutation(part)[: tflite.REPRESENTATIVE]
+            for part in (split.train_normal, split.train_anomaly)
+        ]
+        representative = _rows(samples, np.concatenate(drawn))
+    content = tflite.tflite_bytes(run.model, precision, representative)
+    about = tflite.metadata(run.model, precision, run.calibration, card)
+    tflite.write_tflite(path, content, about, card)
+    calibration = run.calibration
+    if precision != "float32" and data is not None:
+        calibration = calibrate_export(run, data, EdgeModel(path).score)
+        about["calibration"] = None if calibration is None else calibration.to_dict()
+        tflite.write_tflite(path, content, about, card)
+    return EdgeModel(path).score, calibration
+
+
+def _write_onnx(run, path, precision, data, card) -> tuple[Score, Calibration | None]:
+    export_onnx(run.model, path, run.calibration, card)
+    return onnx_score(path), run.calibration
+
+
+def parity_samples(samples: Samples, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """What a parity report compares: test samples and their labels, at most `PARITY_SAMPLES` drawn."""
+    rows = np.concatenate([split.test_normal, split.test_anomaly])
+    labels = np.repeat([0, 1], [len(split.test_normal), len(split.test_anomaly)])
+    drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[:PARITY_SAMPLES])
+    return _rows(samples, rows[drawn]), labels[drawn]
+
+
+def _report(run: Run, data, score: Score, calibration: Calibration | None, threads: int | None) -> dict:
+    x, labels = parity_samples(*data)
+    before, after = run.model.predict(x, verbose=0), score(x)
+    report = {"part": "the test part", **parity.compare(before, after, labels)}
+    if calibration is not None:
+        report |= parity.compare_decisions(before, after, run.calibration, calibration)
+    return report | {"latency": parity.latency(lambda: score(x[:1]), threads)}
+
+
+def _rows(samples: Samples, rows: np.ndarray) -> np.ndarray:
+    return np.asarray(samples.x[rows])

@@ -1,0 +1,151 @@
+"""What an export says about itself: data, split, metrics, calibration, configuration, versions, licence."""
+
+import importlib.metadata
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import agad_tf
+from agad_tf.errors import InputError
+from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.models.scorer import AnomalyScorer
+from agad_tf.training.run import Run
+
+FORMAT = "agad_tf model card 1"
+PACKAGES = ("tensorflow", "keras", "numpy")
+NOT_STATED = "not stated: the terms of the training data apply"
+
+
+def model_card(model: AnomalyScorer, calibration: Calibration | None = None, name: str | None = None) -> dict:
+    """What the model itself tells, as plain values.
+
+    Returns:
+        `format`, `name`, `created` (UTC), `detector`, `input` (`kind` "image" or "table", `shape`, for images
+        `value_range` and `crop`), `score` (`name`, `parts`), `calibration` (without the normal scores, or
+        None), `configuration` (`model`, and `compile` where it was compiled), `versions`, `licence`; `data`,
+        `split` and `metrics` are None: see `run_card`.
+    """
+    inputs = {"kind": "table" if model.is_table else "image", "shape": list(model.sample_shape)}
+    if not model.is_table:
+        inputs |= {"value_range": list(model.preprocess.value_range), "crop": model.preprocess.crop}
+    chosen = None
+    if calibration is not None:
+        chosen = calibration.to_dict()
+        del chosen["normal_scores"]
+    configuration = {"model": model.get_config()}
+    if model.compiled:
+        configuration["compile"] = model.get_compile_config()
+    card = {
+        "format": FORMAT,
+        "name": name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "detector": type(model).__name__,
+        "input": inputs,
+        "score": {"name": model.score, "parts": list(model.parts_of_score)},
+        "data": None,
+        "split": None,
+        "metrics": None,
+        "calibration": chosen,
+        "configuration": configuration,
+        "versions": {"agad_tf": agad_tf.__version__}
+        | {package: importlib.metadata.version(package) for package in PACKAGES},
+        "licence": {"software": "Apache-2.0", "weights": NOT_STATED},
+    }
+    return json.loads(json.dumps(card, default=str))
+
+
+def run_card(run: Run, name: str | None = None, licence: str | None = None) -> dict:
+    """`model_card` of a run's model, with its `data`, `split`, `metrics` and whole `configuration`.
+
+    Args:
+        run: from `load_run`.
+        name: of the export; None takes the run's.
+        licence: terms under which the weights may be used.
+    """
+    card = model_card(run.model, run.calibration, name or run.path.name)
+    metrics = dict(run.metrics)
+    summary = metrics.pop("split", None)
+    card |= {
+        "data": _read_json(run.path / "data.json"),
+        "split": {"sha256": run.split.sha256, "summary": summary},
+        "metrics": metrics,
+        "configuration": run.configuration,
+    }
+    card["licence"]["weights"] = licence or NOT_STATED
+    return json.loads(json.dumps(card, default=str))
+
+
+def write_model_card(
+    folder: Path, model: AnomalyScorer, calibration: Calibration | None, card: dict | None
+) -> None:
+    """Writes `model_card.json` and `model_card.md` into `folder`, which is made.
+
+    Args:
+        folder: `assets.extra` of a SavedModel.
+        model, calibration: for the card where none is given.
+        card: from `model_card` or `run_card`.
+    """
+    card = card or model_card(model, calibration)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model_card.json").write_text(json.dumps(card, indent=2) + "\n")
+    (folder / "model_card.md").write_text(card_text(card))
+
+
+def read_model_card(export: str | Path) -> dict:
+    """The card of a SavedModel version.
+
+    Raises:
+        InputError: no such export, or one without a card.
+    """
+    path = Path(export) / "assets.extra" / "model_card.json"
+    try:
+        card = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"{path}: expected the model card of an export, could not read it ({error.strerror}): "
+            "export again with `agad-tf export`"
+        ) from None
+    except ValueError:
+        raise InputError(f"{path}: expected JSON, received something else: export again") from None
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise InputError(f"{path}: expected a {FORMAT!r}, received something else: export again")
+    return card
+
+
+def card_text(card: dict) -> str:
+    """The card for people, as Markdown."""
+    shape = " x ".join(map(str, card["input"]["shape"]))
+    lines = [
+        f"# {card['name'] or card['detector']}",
+        "",
+        f"{card['detector']} anomaly detector, exported {card['created']}.",
+        "",
+        f"- Input: {card['input']['kind']}, {shape}"
+        + (" (uint8 images of any size are resized inside)" if card["input"]["kind"] == "image" else ""),
+        f"- Score: {card['score']['name']} ({', '.join(card['score']['parts'])}); higher is more anomalous",
+        f"- Licence: software {card['licence']['software']}; weights {card['licence']['weights']}",
+        f"- Made with {', '.join(f'{name} {version}' for name, version in card['versions'].items())}",
+    ]
+    chosen = card["calibration"]
+    lines += ["", "## Threshold", ""]
+    if chosen is None:
+        lines.append("None: the export gives scores alone.")
+    else:
+        lines.append(f"An anomaly is what scores above {chosen['threshold']:.9g}.")
+        lines += ["", *_items({k: v for k, v in chosen.items() if k not in ("format", "threshold")})]
+    for title, name in (("Metrics on the test part", "metrics"), ("Split", "split"), ("Data", "data")):
+        lines += ["", f"## {title}", "", *(_items(card[name]) if card[name] else ["Not known."])]
+    lines += ["", "## Configuration", "", "```json", json.dumps(card["configuration"], indent=1), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _items(values: dict) -> list[str]:
+    return [
+        f"- {name}: {json.dumps(value) if isinstance(value, dict | list) else value}"
+        for name, value in values.items()
+        if value is not None
+    ]
+
+
+def _read_json(path: Path):
+    return json.loads(path.read_text()) if path.is_file() else None

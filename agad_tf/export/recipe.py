@@ -1,0 +1,119 @@
+"""What an export without our code needs to know: what its graph gives, and how that becomes a score.
+
+A score that is computed inside an int8 graph has a few dozen values and loses the ranking. So the graph of
+a TFLite or ONNX export ends in what the networks make of a sample, and the score follows outside of it, in
+float32, by one of `agad_tf.edge.FORMULAS`.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from agad_tf import edge
+from agad_tf.errors import InputError
+from agad_tf.models import AGAD, AABiGAN
+from agad_tf.models.scorer import AnomalyScorer
+
+AGREEMENT = 1e-5
+"""Largest |Δ| / max(1, |score|) of float32 scores that are the same."""
+
+# Detector to score name to (formula, output of the graph).
+_PARTS = {
+    AGAD: {
+        "reconstruction": ("root_of_squares", "reconstruction"),
+        "discriminator": ("negated_mean", "patch_logits"),
+    },
+    AABiGAN: {
+        "reconstruction": ("sum_of_squares", "reconstruction"),
+        "latent": ("squared_length", "code"),
+    },
+}
+
+
+def score_parts(model: AnomalyScorer) -> list[dict]:
+    """The parts of the model's score as `agad_tf.edge.combine` takes them.
+
+    Raises:
+        InputError: a detector whose score has no formula outside of its graph.
+    """
+    known = _PARTS.get(type(model))
+    if known is None:
+        raise InputError(
+            f"expected one of the detectors {', '.join(cls.__name__ for cls in _PARTS)}, received "
+            f"{type(model).__name__}: export it as SavedModel"
+        )
+    means, deviations = np.asarray(model.score_means), np.asarray(model.score_deviations)
+    return [
+        {
+            "name": name,
+            "formula": known[name][0],
+            "output": known[name][1],
+            "mean": float(means[model.score_names.index(name)]),
+            "deviation": float(deviations[model.score_names.index(name)]),
+        }
+        for name in model.parts_of_score
+    ]
+
+
+def graph_outputs(model: AnomalyScorer) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """A function from preprocessed samples to the outputs that `score_parts` reads, by name."""
+    wanted = {part["output"] for part in score_parts(model)}
+
+    def agad(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        given = {}
+        if "reconstruction" in wanted:
+            given["reconstruction"] = model.scoring_generator(x, training=False)
+        if "patch_logits" in wanted:
+            # Before their mean: 64 quantised values keep a ranking that one does not.
+            _, features = model.scoring_discriminator(x, training=False)
+            given["patch_logits"] = model.scoring_discriminator.classifier(features)
+        return given
+
+    def aa_bigan(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        code = model.scoring_encoder(x, training=False)
+        given = {"code": code} if "code" in wanted else {}
+        if "reconstruction" in wanted:
+            given["reconstruction"] = model.scoring_generator(code, training=False)
+        return given
+
+    return agad if isinstance(model, AGAD) else aa_bigan
+
+
+def input_description(model: AnomalyScorer) -> dict:
+    """What `agad_tf.edge.EdgeModel.preprocess` needs to know."""
+    if model.is_table:
+        scaling = model.preprocess
+        return {
+            "kind": "table",
+            "shape": list(model.sample_shape),
+            "minimum": np.asarray(scaling.minimum, np.float64).tolist(),
+            "range": np.asarray(scaling.range, np.float64).tolist(),
+            "clip": scaling.clip,
+        }
+    return {
+        "kind": "image",
+        "shape": list(model.sample_shape),
+        "value_range": list(model.preprocess.value_range),
+        "crop": model.preprocess.crop,
+    }
+
+
+def check_recipe(model: AnomalyScorer, x: np.ndarray) -> None:
+    """Makes sure that outputs and formulas give the model's own score.
+
+    Args:
+        model: from `scoring_twin`.
+        x: float32, preprocessed samples.
+
+    Raises:
+        RuntimeError: they do not; the recipe of this detector is wrong.
+    """
+    outputs = {name: value.numpy() for name, value in graph_outputs(model)(tf.constant(x)).items()}
+    expected = model.chosen_score(tf.constant(x)).numpy()
+    received = edge.combine(x, outputs, score_parts(model))
+    difference = np.abs(received - expected) / np.maximum(1, np.abs(expected))
+    if not difference.max() <= AGREEMENT:
+        raise RuntimeError(
+            f"the outside score of {type(model).__name__} differs from its own by {difference.max():.2g}"
+        )
