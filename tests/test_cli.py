@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,50 @@ def test_evaluate_other_data(run, image_folder):
     assert (other["n_normal"], other["n_anomaly"]) == (60, 30)
 
 
+def test_good_images_alone_train_a_detector_with_a_threshold(image_folder, tmp_path):
+    good, path = tmp_path / "good", tmp_path / "run"
+    shutil.copytree(image_folder / "normal", good / "normal")
+    told = invoke(
+        "train", "--data", good, *FAST, "--epochs", 2, "--set", "validation=0.5", "--out", path
+    )  # fmt: skip
+    assert "AUROC not known: the test holds no anomalies" in told.stdout
+    assert "0 anomalous test samples" in told.stdout
+    assert "false alarms" in told.stdout
+    metrics = json.loads((path / "metrics.json").read_text())
+    assert (metrics["auroc"], metrics["recall"]) == (None, None)
+    assert (metrics["n_normal"], metrics["n_anomaly"], metrics["score"]) == (18, 0, "reconstruction")
+    assert 0 <= metrics["false_alarm_rate"] < 1
+    assert "normal samples only" in (path / "report.html").read_text()
+    assert float(np.float32(metrics["threshold"])) > 0
+
+    again = invoke("evaluate", path, "--report", tmp_path / "again.html")
+    assert "AUROC not known" in again.stdout
+    # Once there are defects, they tell what the run could not.
+    both = json.loads(invoke("evaluate", path, "--data", image_folder, "--json").stdout)
+    assert 0 <= both["auroc"] <= 1
+    bad = tmp_path / "bad"
+    shutil.copytree(image_folder / "anomaly", bad / "anomaly")
+    (bad / "normal").mkdir()  # names what is normal, and holds none
+    defects = json.loads(invoke("evaluate", path, "--data", bad, "--json").stdout)
+    assert (defects["n_normal"], defects["n_anomaly"]) == (0, 30)
+    assert defects["recall"] == both["recall"]
+    assert defects["false_alarm_rate"] is None
+    exported = invoke("export", path, "--to", tmp_path / "export")
+    assert (tmp_path / "export" / "1" / "saved_model.pb").is_file(), exported.output
+    refuse("audit", path, words=["both normals and anomalies"])
+
+
+def test_too_few_good_images_for_a_threshold_say_so(image_folder, tmp_path, caplog):
+    few = tmp_path / "few"
+    (few / "normal").mkdir(parents=True)
+    for file in sorted((image_folder / "normal").iterdir())[:20]:
+        shutil.copy(file, few / "normal")
+    invoke("train", "--data", few, *FAST, "--epochs", 1, "--out", tmp_path / "run")
+    assert "no threshold was chosen" in caplog.text
+    assert "needs 19 held-out normals" in caplog.text
+    assert not (tmp_path / "run" / "calibration.json").exists()
+
+
 def test_score_writes_a_row_for_every_image_with_the_scores_of_predict(run, image_folder):
     import keras
 
@@ -127,32 +172,13 @@ def test_score_writes_a_row_for_every_image_with_the_scores_of_predict(run, imag
         assert 0 < float(row["p_value"]) <= 1
 
 
-def test_score_takes_images_of_several_sizes_and_skips_unreadable_ones_when_told(run, tmp_path):
-    path, _ = run
-    for name, size in (("a.png", 8), ("b.png", 20), ("c.png", 8)):
-        Image.fromarray(np.full((size, size), 90, np.uint8)).save(tmp_path / name)
-    (tmp_path / "bad.png").write_bytes(b"no image")
-    out = tmp_path / "scores.csv"
-    refuse("score", path, tmp_path, "--out", out, words=["bad.png"])
-    assert not out.exists()
-    assert not list(tmp_path.glob(".*partial*"))
-    result = invoke("score", path, tmp_path, "--out", out, "--on-error", "skip")
-    rows = {Path(row["path"]).name: row for row in csv.DictReader(out.open())}
-    assert "1 of 4 files" in result.stderr
-    assert "bad.png" in rows["bad.png"]["error"]
-    assert rows["bad.png"]["score"] == ""
-    # A flat image is the same at every size: the same score whatever batch it was in.
-    scores = [float(rows[name]["score"]) for name in ("a.png", "b.png", "c.png")]
-    assert scores == pytest.approx([scores[0]] * 3, rel=1e-5)
-
-
 def test_export_writes_versions_that_score_alike(run, tmp_path):
     from agad_tf.demo import score_in_fresh_process
     from agad_tf.training.run import load_run
 
     path, _ = run
     for version in ("1", "2"):
-        text = invoke("export", path, "--name", "screws", "--folder", tmp_path).stdout.strip()
+        text = invoke("export", path, "--to", tmp_path / "screws").stdout.splitlines()[0]
         assert text == str(tmp_path / "screws" / version)
     images = np.random.default_rng(0).integers(0, 256, (9, 11, 13, 1), np.uint8)
     expected = load_run(path).model.predict(images, verbose=0)

@@ -1,9 +1,11 @@
 """What the commands share: errors in one line, results for people or machines, files that appear whole."""
 
 import contextlib
+import glob
 import json
 import os
 import sys
+import tempfile
 
 import click
 
@@ -37,6 +39,32 @@ def quiet_stdout():
         yield
 
 
+def quiet_tensorflow() -> None:
+    """Loads TensorFlow without the notices that its native code writes as it loads, whatever the log level.
+
+    They stay where something is wrong: TensorFlow cannot be loaded, or there is an NVIDIA GPU that it does
+    not find.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as notices:
+        os.dup2(notices.fileno(), 2)
+        needed = True
+        try:
+            import tensorflow as tf
+
+            gpus = tf.config.list_physical_devices("GPU")  # where it looks for drivers, and complains
+            needed = not gpus and bool(glob.glob("/dev/nvidia[0-9]*"))
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            if needed:
+                notices.seek(0)
+                sys.stderr.write(notices.read().decode(errors="replace"))
+
+
 def show(result: dict, json_output: bool, text) -> None:
     """Prints a result for machines or for people."""
     click.echo(json.dumps(result) if json_output else text(result))
@@ -44,18 +72,15 @@ def show(result: dict, json_output: bool, text) -> None:
 
 def metrics_text(result: dict) -> str:
     """The metrics for people, a line each."""
-    low, high = result["auroc_interval"]
     lines = [
-        f"AUROC {result['auroc']:.4f} (95 % interval {low:.4f} to {high:.4f})",
-        f"average precision {result['average_precision']:.4f}, best F1 {result['best_f1']:.4f}",
+        *_told_apart(result),
         f"{result['n_normal']} normal and {result['n_anomaly']} anomalous test samples, "
         f"score {result['score']}, batch norm in {result['bn_mode']} mode",
     ]
     if "threshold" in result:
-        lines.append(
-            f"threshold {result['threshold']:.4g}: {result['false_alarm_rate']:.1%} false alarms, "
-            f"{result['recall']:.1%} of the anomalies found"
-        )
+        rates = ((result["false_alarm_rate"], "false alarms"), (result["recall"], "of the anomalies found"))
+        known = ", ".join(f"{rate:.1%} {words}" for rate, words in rates if rate is not None)
+        lines.append(f"threshold {result['threshold']:.4g}: {known}")
     if "pixel_auroc" in result:
         lines.append(
             f"pixels: AUROC {result['pixel_auroc']:.4f}, per-region overlap {result['pro']:.4f} "
@@ -67,3 +92,15 @@ def metrics_text(result: dict) -> str:
         lines.append(f"report {result['report']}")
     lines.append(f"run {result['run']}")
     return "\n".join(lines)
+
+
+def _told_apart(result: dict) -> list[str]:
+    """How well normal and anomalous samples are told apart, or why that cannot be said."""
+    if result["auroc"] is None:
+        kind = "anomalies" if result["n_normal"] else "normal samples"
+        return [f"AUROC not known: the test holds no {kind}"]
+    low, high = result["auroc_interval"]
+    return [
+        f"AUROC {result['auroc']:.4f} (95 % interval {low:.4f} to {high:.4f})",
+        f"average precision {result['average_precision']:.4f}, best F1 {result['best_f1']:.4f}",
+    ]

@@ -4,14 +4,12 @@ from pathlib import Path
 
 import click
 
-from agad_tf.commands.common import as_json, metrics_text, quiet_stdout, show
+from agad_tf.commands.common import as_json, metrics_text, quiet_stdout, quiet_tensorflow, show
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--data", help="Other data of the same kind with both labels; the run's own test part if left out."
-)
+@click.option("--data", help="Other labelled data of the same kind; the run's own test part if left out.")
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal in --data.")
 @click.option(
     "--report",
@@ -30,6 +28,7 @@ def evaluate(run, data, normal_classes, report, json_output):
              agad-tf evaluate runs/first --data other_line/ --report other_line.html
     """
     with quiet_stdout():
+        quiet_tensorflow()
         from agad_tf.training import run as runs
         from agad_tf.training.reporting import report_run
 
@@ -76,6 +75,7 @@ def recalibrate(run, json_output, **options):
              agad-tf recalibrate runs/first --normals last_week/good --rate .05 --confidence .95
     """
     with quiet_stdout():
+        quiet_tensorflow()
         from agad_tf.training.recalibration import recalibrate as run_recalibrate
         from agad_tf.training.run import load_run
 
@@ -110,6 +110,7 @@ def audit(run, retrain, batch_size, seed, json_output):
              agad-tf audit runs/first --retrain --json
     """
     with quiet_stdout():
+        quiet_tensorflow()
         from agad_tf.experiments.audit import audit_run, audit_text
         from agad_tf.training.run import load_run
 
