@@ -1,0 +1,44 @@
+"""The other detectors of the papers' tables, under the contract of `AGAD` and `AABiGAN`.
+
+`BASELINES` is name to class; TensorFlow loads when it is first looked at. `NAMES` can be had without.
+"""
+
+import importlib
+
+_CLASSES = {
+    "autoencoder": ("agad_tf.baselines.autoencoder", "Autoencoder"),
+    "deep_svdd": ("agad_tf.baselines.deep_svdd", "DeepSVDD"),
+    "deep_sad": ("agad_tf.baselines.deep_svdd", "DeepSAD"),
+    "classifier": ("agad_tf.baselines.classifier", "Classifier"),
+    "ganomaly": ("agad_tf.baselines.ganomaly", "GANomaly"),
+    "skip_ganomaly": ("agad_tf.baselines.skip_ganomaly", "SkipGANomaly"),
+    "alad": ("agad_tf.baselines.alad", "ALAD"),
+    "f_anogan": ("agad_tf.baselines.f_anogan", "FAnoGAN"),
+    "oc_svm": ("agad_tf.baselines.classical", "OneClassSVM"),
+    "oc_svm_hybrid": ("agad_tf.baselines.classical", "HybridOneClassSVM"),
+    "isolation_forest": ("agad_tf.baselines.classical", "IsolationForest"),
+}
+
+NAMES: tuple[str, ...] = tuple(_CLASSES)
+"""The baselines' names."""
+
+BASELINES: dict[str, type]
+
+__all__ = ["BASELINES", "NAMES", *sorted(name for _, name in _CLASSES.values())]
+
+
+def __getattr__(name: str):
+    if name == "BASELINES":
+        found = {
+            key: getattr(importlib.import_module(module), cls) for key, (module, cls) in _CLASSES.items()
+        }
+        globals()["BASELINES"] = found
+        return found
+    for module, cls in _CLASSES.values():
+        if name == cls:
+            return getattr(importlib.import_module(module), cls)
+    raise AttributeError(f"module 'agad_tf.baselines' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,110 @@
+"""A convolutional autoencoder, or a perceptron one for tables: the reconstruction error is the score."""
+
+import keras
+import tensorflow as tf
+
+from agad_tf.baselines.base import Baseline, batch_mean, check_settings
+from agad_tf.baselines.losses import mean_squared
+from agad_tf.baselines.networks import one_class_networks
+
+
+@keras.saving.register_keras_serializable("agad_tf")
+class Autoencoder(Baseline):
+    """The autoencoder (CAE) of the papers' tables, trained on normal samples to reconstruct them.
+
+    Loss and score are mean squared errors over the values of a sample, ‖x − x̂‖² / n. Labelled anomalies are
+    left out of training.
+
+    Args:
+        input_shape: (height, width, channels), channels 1 or 3, or (features,).
+        units: filters of the encoder's convolutions, or units of its hidden dense layers; None takes those
+            of Deep SVDD's and Deep SAD's networks: 8, 4 for grey images (their MNIST network; their
+            Fashion-MNIST one is 16, 32), 32, 64, 128 for colour, 32, 16 for tables, 128, 64 for tables of
+            more than 100 columns.
+        latent_dim: length of the code; None takes 32, 128, and 8 (4 up to 8 columns, 32 over 100).
+        seed: of the initial weights.
+        crop: as in `agad_tf.AGAD`; images only.
+        clip: as in `agad_tf.AABiGAN`; tables only.
+
+    Raises:
+        InputError: a shape the networks cannot take.
+
+    Source: Ruff et al., Deep One-Class Classification, ICML 2018, section 4 ("DCAE"); Ruff et al., Deep
+    Semi-Supervised Anomaly Detection, ICLR 2020, appendix D.
+    """
+
+    score_names = ("reconstruction",)
+    takes_tables = True
+    uses_anomalies = False
+    paper_epochs = 150
+
+    def __init__(
+        self,
+        input_shape,
+        units=None,
+        latent_dim: int | None = None,
+        seed: int = 0,
+        crop="stretch",
+        clip=None,
+        **kwargs,
+    ):
+        super().__init__(input_shape, seed, crop, clip, **kwargs)
+        encoder, decoder, arguments = one_class_networks(self.sample_shape, units, latent_dim)
+        _, self.units, self.latent_dim = arguments
+        self._make("encoder", encoder, *arguments)
+        self._make("decoder", decoder, *arguments)
+        self.built = True
+
+    def trained_by(self):
+        return {"optimizer": self.encoder.trainable_variables + self.decoder.trainable_variables}
+
+    def compile(
+        self,
+        learning_rate: float = 1e-4,
+        learning_rate_drop: float = 1 / 3,
+        weight_decay: float = 0.5e-6,
+        optimizer=None,
+        clip_norm: float | None = None,
+        average_epochs: float = 0.0,
+        reestimate_batch_norm: bool = False,
+        guard: bool = True,
+        jit_compile: bool | str = "auto",
+        run_eagerly: bool = False,
+    ):
+        """The papers' settings; stabilisers of AGAD and AA-BiGAN can be switched on.
+
+        Args:
+            learning_rate: of Adam.
+            learning_rate_drop: share of the epochs after which the rate is divided by 10 (the papers' 50 of
+                150); 1 for never.
+            weight_decay: λ of λ/2 Σ‖W‖².
+            optimizer: a Keras optimizer instead of Adam.
+            clip_norm, average_epochs, reestimate_batch_norm: stabilisers, as in `agad_tf.AABiGAN.compile`.
+            guard: after an epoch with a loss that is not finite, back to the last good weights once.
+            jit_compile, run_eagerly: as there.
+        """
+        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        check_settings(settings, ("learning_rate", "weight_decay"), ("learning_rate_drop",))
+        self.compile_with({"optimizer": optimizer or keras.optimizers.Adam(learning_rate)}, settings)
+
+    def objective(self, x, y):
+        reconstruction = self.decoder(self.encoder(x, training=True), training=True)
+        return batch_mean(mean_squared(x, reconstruction))
+
+    def raw_score(self, name, x, training=False):
+        reconstruction = self.scoring_decoder(self.scoring_encoder(x, training=training), training=training)
+        return mean_squared(x, reconstruction)
+
+    def encode(self, x):
+        """Codes (batch, latent_dim) of samples, what the hybrid one-class SVM is trained on."""
+        return self.scoring_encoder(self.preprocess(tf.convert_to_tensor(x)), training=False)
+
+    def reconstruct(self, x):
+        """x̂, of the shape and scale of preprocessed samples."""
+        return self.scoring_decoder(self.encode(x), training=False)
+
+    def observe(self, batch):
+        self.scoring_decoder(self.scoring_encoder(batch, training=True), training=True)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units, "latent_dim": self.latent_dim}
