@@ -189,7 +189,7 @@ def test_table_of_the_study():
 
 
 def test_the_page_holds_the_table_of_its_file():
-    from agad_tf.experiments.stability import read_lines
+    from agad_tf.experiments.results import read_lines
 
     page = (DOCS / "audit.md").read_text()
     assert page == audit_study.with_table(page, read_lines(DOCS / "results" / "audit.jsonl"))
@@ -208,7 +208,7 @@ def test_the_study_resumes_and_mends_a_cut_line(tmp_path, images, monkeypatch):
     command = [str(part) for part in [*command, "--batch-size", 128]]
     result = CliRunner().invoke(audit_study.main, command, catch_exceptions=False)
     assert result.exit_code == 0
-    from agad_tf.experiments.stability import read_lines
+    from agad_tf.experiments.results import read_lines
 
     records = read_lines(out)
     assert [record["source"] for record in records] == ["fashion_mnist", "mnist"]

@@ -5,7 +5,8 @@ import pytest
 
 from agad_tf.errors import InputError
 from agad_tf.experiments.development import PROBLEMS, load_problem
-from agad_tf.experiments.stability import SWITCHES, key, plan_jobs, read_lines
+from agad_tf.experiments.results import read_lines
+from agad_tf.experiments.stability import SWITCHES, plan_jobs
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +49,16 @@ def test_report_problems_are_refused(mnist_like):
 
 
 def test_plans_cover_what_they_say():
-    forty = plan_jobs("forty")
+    forty = plan_jobs("forty", seeds=4)
     for mode in ("default", "literal"):
         jobs = [job for job in forty if job["switch"] == mode]
-        assert len(jobs) == len({key(job) for job in jobs}) == 40
+        assert len(jobs) == len({tuple(job.values()) for job in jobs}) == 40
         assert {(job["source"], job["normal_class"]) for job in jobs} == set(PROBLEMS)
         assert {job["gamma"] for job in jobs} == {0.0, 0.05}
     ledger = plan_jobs("ledger", seeds=3)
-    assert {job["switch"] for job in ledger} == set(SWITCHES)
+    provoked = {job["switch"] for job in plan_jobs("provoked")}
+    assert provoked == {name for name, changed in SWITCHES.items() if changed.get("learning_rate") == 2e-3}
+    assert {job["switch"] for job in ledger} == set(SWITCHES) - provoked
     assert {job["seed"] for job in ledger} == {0, 1, 2}
 
 

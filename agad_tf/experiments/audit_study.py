@@ -15,8 +15,8 @@ from pathlib import Path
 
 import click
 
-from agad_tf.evaluation.metrics import mean_interval
-from agad_tf.experiments.stability import read_lines
+from agad_tf.evaluation.intervals import mean_interval
+from agad_tf.experiments.results import read_lines
 
 PROBLEMS = (("mnist", 8), ("fashion_mnist", 8))
 PAPER = {("mnist", 8): 95.8, ("fashion_mnist", 8): 99.1}

@@ -4,6 +4,7 @@ MNIST 2, 5, 7 and Fashion-MNIST 4, 7, from the official training part with a fif
 test part is not opened.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +57,7 @@ def load_problem(
     Raises:
         InputError: not a development problem.
     """
-    samples = load_samples(source)
+    samples = _samples(source)
     if (samples.name, normal_class) not in PROBLEMS:
         known = ", ".join(f"{name} {digit}" for name, digit in PROBLEMS)
         raise InputError(f"expected a development problem ({known}), received {samples.name} {normal_class}")
@@ -79,3 +80,9 @@ def load_problem(
         samples.x[test_rows],
         (~is_normal[test_rows]).astype(np.int32),
     )
+
+
+@functools.lru_cache(maxsize=2)
+def _samples(source: str):
+    """Read once for many runs: unpacking a file takes longer than drawing a problem from it."""
+    return load_samples(source)

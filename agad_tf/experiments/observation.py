@@ -27,30 +27,34 @@ class Observer(keras.callbacks.Callback):
         self.model.prepare_scoring()
         record = {"epoch": epoch + 1}
         x = self.model.preprocess(tf.constant(self.problem.test_x))
-        scores = {
-            name: self._batched(lambda b, name=name: self.model.raw_score(name, b), x)
-            for name in self.model.score_names
-        }
-        means = self.model.score_means.numpy()
-        deviations = self.model.score_deviations.numpy()
-        scores["fused"] = sum(
-            (scores[name] - means[i]) / deviations[i] for i, name in enumerate(self.model.score_names)
-        )
-        scores["raw"] = self._batched(
-            lambda b: tf.sqrt(tf.reduce_sum((b - self.model.generator(b, training=False)) ** 2, [1, 2, 3])), x
-        )
+        batches = [_scores(self.model, x[i : i + 200]).numpy() for i in range(0, len(x), 200)]
+        scores = dict(zip((*self.model.score_names, "raw"), np.concatenate(batches, axis=1), strict=True))
+        scores["fused"] = self.model.fuse([scores[name] for name in self.model.score_names]).numpy()
         for name, values in scores.items():
             finite = np.isfinite(values).all()
             record[name] = auroc(self.problem.test_y, values) if finite else float("nan")
         held_out = self.model.preprocess(tf.constant(self.problem.held_out))
-        reconstruction = self.model.scoring_generator(held_out, training=False)
-        second = self.model.scoring_generator(reconstruction, training=False)
-        error = float(tf.reduce_mean(tf.abs(held_out - reconstruction)))
-        record["held_out_error"] = float(tf.reduce_mean(self.model.raw_score("reconstruction", held_out)))
-        record["contrast"] = float(tf.reduce_mean(tf.abs(reconstruction - second))) / max(error, 1e-12)
+        score, error, second = (float(value) for value in _held_out(self.model, held_out))
+        record |= {"held_out_error": score, "contrast": second / max(error, 1e-12)}
         record |= {name: float(value) for name, value in (logs or {}).items()}
         self.records.append(record)
 
-    @staticmethod
-    def _batched(function, x) -> np.ndarray:
-        return np.concatenate([function(x[i : i + 256]).numpy() for i in range(0, len(x), 256)])
+
+# Graphs are kept for a model that runs again.
+@tf.function(reduce_retracing=True)
+def _scores(model, x) -> tf.Tensor:
+    """(scores, batch): those of the scoring networks, then the raw generator's reconstruction score."""
+    raw = tf.sqrt(tf.reduce_sum((x - model.generator(x, training=False)) ** 2, [1, 2, 3]))
+    return tf.stack([model.raw_score(name, x) for name in model.score_names] + [raw])
+
+
+@tf.function(reduce_retracing=True)
+def _held_out(model, x) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Means of the reconstruction score, of |x − x̂| and of |x̂ − G(x̂)|."""
+    reconstruction = model.scoring_generator(x, training=False)
+    second = model.scoring_generator(reconstruction, training=False)
+    return (
+        tf.reduce_mean(model.raw_score("reconstruction", x)),
+        tf.reduce_mean(tf.abs(x - reconstruction)),
+        tf.reduce_mean(tf.abs(reconstruction - second)),
+    )

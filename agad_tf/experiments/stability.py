@@ -3,13 +3,13 @@
     python -m agad_tf.experiments.stability --plan ledger --data DIR --out docs/results/stability.jsonl
 
 Every run is one JSON line with its settings and, for each epoch, the AUROC of each score, what can be known
-without anomalies, and the losses. A run whose line is in the file is not repeated. Short runs: 16×16 images,
-1500 normals, so that a whole ledger fits on two cores; results on 32×32 are elsewhere.
+without anomalies, and the losses. A run whose line is in the file is not repeated. Short runs: small images,
+few normals and small batches, so that many fit on two cores; an eighth of a batch are anomalies, as in the
+paper's 32 of 256.
 """
 
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +18,18 @@ import click
 import numpy as np
 
 from agad_tf.experiments.development import PROBLEMS, load_problem
+from agad_tf.experiments.machine import one_thread
+from agad_tf.experiments.results import append_lines, commit, read_lines
+
+UNSTEADY = {
+    "learning_rate": 2e-3,
+    "discriminator_sees_anomaly_reconstructions": True,
+    "reciprocal_epsilon": 0.0,
+    "clip_norm": None,
+    "average_epochs": 0.0,
+    "reestimate_batch_norm": False,
+    "guard": False,
+}
 
 SWITCHES: dict[str, dict] = {
     "default": {},
@@ -47,107 +59,152 @@ SWITCHES: dict[str, dict] = {
     "beta_1=0.9": {"beta_1": 0.9},
     "contextual_adversarial_weight=0": {"contextual_adversarial_weight": 0.0},
     "discriminator_reset_threshold=0": {"discriminator_reset_threshold": 0.0},
+    # Provoked: ten times the learning rate, and D taught what the paper leaves out, without stabilisers.
+    "learning_rate=2e-3": {"learning_rate": 2e-3},
+    "literal, learning_rate=2e-3": {"literal": True, "learning_rate": 2e-3},
+    "D sees x̂, no stabiliser, learning_rate=2e-3": UNSTEADY,
+    "D sees x̂, ε 0.1, learning_rate=2e-3": UNSTEADY | {"reciprocal_epsilon": 0.1},
+    "D sees x̂, clipped at 5, learning_rate=2e-3": UNSTEADY | {"clip_norm": 5.0},
+    "D sees x̂, ε 0.1, clipped at 5, learning_rate=2e-3": UNSTEADY
+    | {"reciprocal_epsilon": 0.1, "clip_norm": 5.0},
 }
 """Name to the settings that differ from the defaults."""
 
 
-def plan_jobs(plan: str, switches=(), seeds: int = 3) -> list[dict]:
-    """The runs of a plan: "pilot", "ledger" (switches one at a time) or "forty" (default and literal)."""
-    if plan == "forty":
-        # 5 problems × 2 γ × 4 seeds = 40 in each mode
-        grid = [(name, problem, gamma, seed) for name in ("default", "literal") for problem in PROBLEMS
-                for gamma in (0.0, 0.05) for seed in range(4)]  # fmt: skip
-    else:
-        names = switches or SWITCHES
-        grid = [(name, problem, gamma, seed) for seed in range(seeds) for name in names
-                for problem in (("mnist", 5), ("fashion_mnist", 4)) for gamma in (0.05, 0.0)]  # fmt: skip
-        if plan == "pilot":
-            grid = [job for job in grid if job[2] > 0]
+def plan_jobs(plan: str, switches=(), seeds: int = 3, gammas=(0.05, 0.0)) -> list[dict]:
+    """The runs of a plan, one seed of everything before the next seed.
+
+    Args:
+        plan: "forty" takes all development problems, "ledger" and "provoked" one of each data set.
+        switches: names in `SWITCHES`; without any, "forty" is default and literal, "provoked" those of ten
+            times the learning rate, "ledger" all others.
+        seeds: number of seeds; 4 make "forty" 5 problems × 2 γ × 4 seeds = 40 runs a switch.
+        gammas: shares of labelled anomalies.
+    """
+    provoked = [name for name in SWITCHES if "learning_rate=2e-3" in name]
+    ledger = [name for name in SWITCHES if name not in provoked]
+    names = switches or {"forty": ("default", "literal"), "ledger": ledger, "provoked": provoked}[plan]
+    problems = PROBLEMS if plan == "forty" else (("mnist", 5), ("fashion_mnist", 4))
     return [
         {"switch": name, "source": source, "normal_class": digit, "gamma": gamma, "seed": seed}
-        for name, (source, digit), gamma, seed in grid
+        for seed in range(seeds)
+        for source, digit in problems
+        for gamma in gammas
+        for name in names
     ]
 
 
-def run_job(job: dict, data: str, epochs: int, image_size: int) -> dict:
-    """Trains one run and returns its record."""
-    import keras
-    import tensorflow as tf
+def run_job(job: dict, data: str, models: dict | None = None) -> dict:
+    """Trains one run and returns its record.
 
-    from agad_tf import AGAD
+    Args:
+        job: of `plan_jobs`, with epochs, image_size, normals, batch_size and test_normals.
+        data: folder of the data sets.
+        models: models of runs before by switch; one that is there is made new instead of built, which saves
+            tracing its training step again.
+    """
     from agad_tf.experiments.observation import Observer
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    keras.utils.set_random_seed(job["seed"])
+    one_thread()
     problem = load_problem(
-        os.path.join(data, f"{job['source']}.npz"), job["normal_class"], job["gamma"], job["seed"]
+        os.path.join(data, f"{job['source']}.npz"),
+        job["normal_class"],
+        job["gamma"],
+        job["seed"],
+        job["normals"],
+        test_normals=job["test_normals"],
+        test_anomalies=2 * job["test_normals"],
     )
-    settings = dict(SWITCHES[job["switch"]])
-    constructor = {name: settings.pop(name) for name in ("bn_strategy",) if name in settings}
-    # Fused, so that both parts are prepared and every score can be recorded.
-    model = AGAD(
-        (image_size, image_size, 1), "encoder_decoder", score="fused", seed=job["seed"], **constructor
-    )
-    model.compile(**settings)
+    models = {} if models is None else models
+    model = models[job["switch"]] = new_model(job, models.get(job["switch"]))
+    batch_size = job["batch_size"]
     observer = Observer(problem)
     x = np.concatenate([problem.normal, problem.anomaly])
     y = np.repeat([0, 1], [len(problem.normal), len(problem.anomaly)])
-    started = time.perf_counter()
-    model.fit(x, y, epochs=epochs, seed=job["seed"], callbacks=[observer], verbose=0)
+    started, computed = time.perf_counter(), time.process_time()
+    model.fit(
+        x,
+        y,
+        batch_size,
+        job["epochs"],
+        seed=job["seed"],
+        min_anomalies=batch_size // 8,
+        callbacks=[observer],
+        verbose=0,
+    )
     return job | {
-        "epochs": epochs,
-        "image_size": image_size,
         "normals": len(problem.normal),
         "anomalies": len(problem.anomaly),
         "seconds": round(time.perf_counter() - started, 1),
+        "cpu_seconds": round(time.process_time() - computed, 1),
         "settings": json.loads(json.dumps(dict(model.settings), default=str)),
         "curve": observer.records,
     }
 
 
-def read_lines(path: Path) -> list[dict]:
-    """The records of a results file; an unfinished last line is left out."""
-    records = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-    return records
+def new_model(job: dict, used=None):
+    """The compiled model of a run; `used`, a model of the same switch, is made new and returned.
+
+    Either gets its first weights from the run's seed, drawn as Keras draws them (Glorot uniform).
+    """
+    import keras
+    import tensorflow as tf
+
+    from agad_tf import AGAD
+    from agad_tf.models.updates import assign_all, fresh_values, optimizer_moments
+
+    keras.utils.set_random_seed(job["seed"])
+    model = used
+    if model is None:
+        settings = dict(SWITCHES[job["switch"]])
+        constructor = {name: settings.pop(name) for name in ("bn_strategy",) if name in settings}
+        side = job["image_size"]
+        # Fused, so that both parts are prepared and every score can be recorded.
+        model = AGAD((side, side, 1), "encoder_decoder", score="fused", seed=job["seed"], **constructor)
+        model.compile(**settings)
+    assign_all(model.variables, fresh_values(model.variables, tf.constant([job["seed"], 0])))
+    for raw, scoring in (("generator", "scoring_generator"), ("discriminator", "scoring_discriminator")):
+        getattr(model, scoring).set_weights(getattr(model, raw).get_weights())
+    for optimizer in (model.optimizer, model.discriminator_optimizer):
+        moments = [optimizer.iterations, *optimizer_moments(optimizer)]
+        assign_all(moments, [keras.ops.zeros_like(moment) for moment in moments])
+    return model
 
 
 def key(job: dict) -> tuple:
     """What makes two runs the same."""
-    return tuple(job[name] for name in ("switch", "source", "normal_class", "gamma", "seed"))
+    names = ("switch", "source", "normal_class", "gamma", "seed", "epochs", "image_size", "normals")
+    return tuple(job[name] for name in (*names, "batch_size"))
 
 
 @click.command()
-@click.option("--plan", type=click.Choice(["pilot", "ledger", "forty"]), required=True)
+@click.option("--plan", type=click.Choice(["ledger", "forty", "provoked"]), required=True)
 @click.option("--data", required=True, help="Folder with mnist.npz and fashion_mnist.npz.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON lines, appended.")
 @click.option("--switch", "switches", multiple=True, type=click.Choice(list(SWITCHES)), help="Only these.")
+@click.option("--gamma", "gammas", multiple=True, type=float, default=(0.05, 0.0), show_default=True)
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--epochs", default=12, show_default=True)
 @click.option("--image-size", default=16, show_default=True)
+@click.option("--normals", default=1500, show_default=True)
+@click.option("--batch-size", default=256, show_default=True)
+@click.option("--test-normals", default=400, show_default=True, help="Beside twice as many anomalies.")
 @click.option("--share", default="0/1", show_default=True, help="i/n: every n-th run, from the i-th.")
 @click.option("--minutes", default=240.0, show_default=True, help="Start no run after this long.")
-def main(plan, data, out, switches, seeds, epochs, image_size, share, minutes):
+def main(plan, data, out, switches, gammas, seeds, share, minutes, **how):
     """Runs a plan, one run at a time in this process; start as many processes as there are cores."""
     index, count = map(int, share.split("/"))
     deadline = time.monotonic() + 60 * minutes
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    jobs = plan_jobs(plan, switches, seeds)
+    models: dict = {}
+    jobs = [job | how for job in plan_jobs(plan, switches, seeds, gammas)]
     for job in jobs[index::count]:
         if key(job) in {key(record) for record in read_lines(out)}:
             continue
         if time.monotonic() > deadline:
             print("time is up; run the same command again to go on", file=sys.stderr)
             break
-        record = run_job(job, data, epochs, image_size) | {"commit": commit.stdout.strip()}
-        with out.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        record = run_job(job, data, models) | {"commit": commit()}
+        append_lines(out, [record])
         last = record["curve"][-1]
         final = {name: round(last[name], 3) for name in ("reconstruction", "discriminator", "fused")}
         print(*key(job), final, record["seconds"], flush=True)
