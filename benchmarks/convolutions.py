@@ -17,10 +17,11 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from agad_tf.layers import DownConv, SameConv, UpConv, WidenConv
+from agad_tf.layers import DownConv, HalveConv, SameConv, UpConv, WidenConv
 
 BATCH = 128
 STRIDE_2 = {"kernel_size": 4, "strides": 2, "padding": "same"}
+HALVE = {"kernel_size": 3, "strides": 2, "padding": "same"}
 WIDEN = {"kernel_size": 2, "strides": 2}
 SAME = {"kernel_size": 3, "padding": "same"}
 # name, our layer, Keras' layer and its geometry, input (side, channels), filters
@@ -28,6 +29,8 @@ LAYERS = [
     ("down 32 to 16, 1 to 64", DownConv, keras.layers.Conv2D, STRIDE_2, (32, 1), 64),
     ("down 16 to 8, 64 to 128", DownConv, keras.layers.Conv2D, STRIDE_2, (16, 64), 128),
     ("down 8 to 4, 128 to 256", DownConv, keras.layers.Conv2D, STRIDE_2, (8, 128), 256),
+    ("halve 8 to 4, 64 to 128", HalveConv, keras.layers.Conv2D, HALVE, (8, 64), 128),
+    ("halve 2 to 1, 256 to 512", HalveConv, keras.layers.Conv2D, HALVE, (2, 256), 512),
     ("up 4 to 8, 256 to 128", UpConv, keras.layers.Conv2DTranspose, STRIDE_2, (4, 256), 128),
     ("up 8 to 16, 128 to 64", UpConv, keras.layers.Conv2DTranspose, STRIDE_2, (8, 128), 64),
     ("up 16 to 32, 64 to 1", UpConv, keras.layers.Conv2DTranspose, STRIDE_2, (16, 64), 1),
