@@ -17,27 +17,34 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",  # Keras 3.15 asks for it
     packages=find_packages(include=["agad_tf", "agad_tf.*"]),
+    package_data={"agad_tf.experiments.paper_tables": ["*.yaml"]},
     install_requires=[
-        "tensorflow>=2.21,<2.22",
-        "keras>=3.15,<3.16",  # TensorFlow does not bound Keras above
+        "tensorflow>=2.19,<2.22",  # lowest: make test-lowest
+        "keras>=3.10,<3.16",  # TensorFlow does not bound Keras above
         "numpy>=2.0",
         "scipy>=1.14",
         "scikit-learn>=1.5",
-        "matplotlib>=3.9",
+        "matplotlib>=3.10",
         "pillow>=11",
-        "click>=8.1",
+        "click>=8.2",
         "pyyaml>=6",
         "tqdm>=4.66",
+        "joblib>=1.4",
+        "requests>=2.31",
     ],
     extras_require={
-        "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "tfds": ["tensorflow-datasets>=4.9.10"],
-        "tensorboard": ["tensorboard>=2.20"],
-        "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.6"],
+        "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],
+        "tfds": ["tensorflow-datasets>=4.9.10", "importlib_resources>=6"],  # TFDS imports it undeclared
+        "tflite": ["ai-edge-litert>=2.1"],
+        "tensorboard": ["tensorboard>=2.19"],
+        "serving": ["tensorflow-serving-api>=2.21,<2.22"],  # brings grpcio; REST needs neither
+        "ray": ["ray[data]>=2.60"],
+        "notebooks": ["ipykernel>=6.29", "nbclient>=0.10", "tensorboard>=2.19"],
+        "docs": ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1.0,<2"],
+        "dev": ["pytest>=8.3", "pytest-xdist>=3.6", "ruff==0.17.6", "build>=1.2", "twine>=6.1"],
     },
     entry_points={"console_scripts": ["agad-tf=agad_tf.cli:main"]},
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
