@@ -64,6 +64,14 @@ def test_filters():
         selected(jobs, "normal_class=5")
 
 
+def test_the_baselines_of_images_stand_beside_agad_on_the_same_splits():
+    def problems(name):
+        return {(job.dataset, job.normal_class, job.gamma, job.seed) for job in jobs_of(name, 2)}
+
+    assert problems("image-baselines") == problems("naive-agad")
+    assert {job.method for job in jobs_of("image-baselines") if job.gamma} == {"classifier", "deep_sad"}
+
+
 def at(epoch, normal_error, validation, known):
     """A look with the scores a and b."""
     look = {"epoch": epoch, "normal_error": normal_error}

@@ -17,7 +17,7 @@ from serving_cases import encode, exports
 
 pytestmark = pytest.mark.slow
 
-FILES = 2400
+FILES = 1200
 BROKEN = (17, 333)
 MINUTES = 5
 
@@ -42,7 +42,7 @@ def cluster(monkeypatch):
 
 @pytest.fixture
 def images(tmp_path):
-    """Names of large images, so that a part takes a while: 2400 links to four files, two of them broken."""
+    """Names of large images, so that a part takes a while: links to four files, two of them broken."""
     random = np.random.default_rng(0)
     contents = [encode(random.integers(0, 256, (1200, 1200), np.uint8)) for _ in range(4)]
     for index, content in enumerate(contents):

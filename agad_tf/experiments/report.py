@@ -10,6 +10,7 @@ from agad_tf.experiments.jobs import (
     NOT_MADE,
     OWN,
     fashion_pairs,
+    image_baselines,
     jobs_of_cell,
     naive_agad,
     paper_jobs,
@@ -126,6 +127,7 @@ def at_a_glance(results: Path) -> str:
     parts += [f"![Six tables, every method]({SIX_TABLES})", ""] if six_tables(runs) else []
     for title, jobs in (
         ("AGAD, naive net", naive_agad(3)),
+        ("The alternatives on the same classes and splits", image_baselines(3)),
         ("AA-BiGAN on pairs of Fashion-MNIST", fashion_pairs(3)),
         ("PneumoniaMNIST, a row of its own", pneumonia(3)),
     ):
