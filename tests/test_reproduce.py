@@ -72,6 +72,12 @@ def test_the_baselines_of_images_stand_beside_agad_on_the_same_splits():
     assert {job.method for job in jobs_of("image-baselines") if job.gamma} == {"classifier", "deep_sad"}
 
 
+def test_shared_batch_norm_among_the_strategies_is_the_default_run():
+    shared = [job for job in jobs_of("bn-strategies", 3) if not job.model]
+    assert len(shared) == 3
+    assert {job.key for job in shared} <= {job.key for job in jobs_of("naive-agad", 3)}
+
+
 def at(epoch, normal_error, validation, known):
     """A look with the scores a and b."""
     look = {"epoch": epoch, "normal_error": normal_error}

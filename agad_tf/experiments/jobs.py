@@ -36,6 +36,8 @@ METHODS = {
 
 NAIVE, UNET, UNET_PP = "encoder_decoder", "unet", "unet_plus_plus"
 WITHOUT_CONTEXTUAL = {"contextual_adversarial_weight": 0.0}
+SHARED_AND_OTHERS = ({}, *({"bn_strategy": name} for name in ("adv_prop", "freeze", "adv_prop_freeze")))
+"""Settings of the batch-norm strategies. Shared is the default: left out, its runs count everywhere."""
 
 FASHION_PAIRS = ((0, 6), (9, 7), (1, 3), (8, 5))
 """(normal, collected) of the handful, taken by what the garments are: shirts beside T-shirts, sneakers beside
@@ -135,7 +137,7 @@ def more_jobs(name: str, seeds: int) -> list[Job]:
         return [
             Job(dataset, "agad", normal, None, None, gamma, backbone=UNET, model=model, seed=seed)
             for seed in over_seeds
-            for model in ({}, *({"bn_strategy": s} for s in ("adv_prop", "freeze", "adv_prop_freeze")))
+            for model in SHARED_AND_OTHERS
             for dataset in ("fashion_mnist", "cifar10", "cifar100")
             for gamma in (0.01, 0.03, 0.05, 0.1)
             for normal in range(20 if dataset == "cifar100" else 10)
@@ -200,9 +202,9 @@ def image_baselines(seeds: int) -> list[Job]:
 def bn_strategies(seeds: int) -> list[Job]:
     """Every BN strategy with the naive net on one class."""
     return [
-        Job("mnist", "agad", 8, gamma=0.05, backbone=NAIVE, model={"bn_strategy": strategy}, seed=seed)
+        Job("mnist", "agad", 8, gamma=0.05, backbone=NAIVE, model=model, seed=seed)
         for seed in range(seeds)
-        for strategy in ("shared", "adv_prop", "freeze", "adv_prop_freeze")
+        for model in SHARED_AND_OTHERS
     ]
 
 

@@ -327,9 +327,8 @@ def contrast_strategies(results: Results, jobs: list[Job]) -> list[str]:
     """Each strategy minus shared batch norm."""
     pairs = defaultdict(list)
     for job in jobs:
-        strategy = job.model["bn_strategy"]
-        if strategy != "shared":
-            pairs[strategy].append((job, Job(**job.to_dict() | {"model": {"bn_strategy": "shared"}})))
+        if job.model:
+            pairs[job.model["bn_strategy"]].append((job, Job(**job.to_dict() | {"model": {}})))
     return _contrast("Strategy minus shared batch norm", pairs, results)
 
 
