@@ -65,6 +65,7 @@ def one_line(error):
     return "\n" not in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore:the scoring networks were not prepared")  # nothing is trained here
 @pytest.mark.parametrize(("x", "words"), BAD_SAMPLES)
 def test_bad_samples_are_refused_everywhere(x, words):
     model = make()

@@ -163,7 +163,10 @@ def tracking_table(records: list[dict], switch: str) -> list[str]:
 
 
 def _rank_correlation(curve: list[dict], quantity: str) -> float:
-    return spearmanr(*([epoch[name] for epoch in curve] for name in (quantity, "reconstruction"))).statistic
+    columns = [[epoch[name] for epoch in curve] for name in (quantity, "reconstruction")]
+    if any(len(set(column)) == 1 for column in columns):
+        return float("nan")  # what does not move has no ranks
+    return spearmanr(*columns).statistic
 
 
 def fixed_budget(runs: list[dict], run: dict) -> int:
