@@ -188,18 +188,21 @@ def test_figures_of_readme_are_those_of_the_results():
             assert cells(tables[0])[1:][at].split(" ")[0] == figure, (name, of)
     results = (ROOT / "docs/results/README.md").read_text("utf-8")
     forests = [line for line in results.splitlines() if line.startswith("| Isolation forest |")]
-    assert row(text, "isolation forest") == cells(forests[0])[1:]
+    assert row(text, "isolation forest, no anomalies") == cells(forests[0])[1:]
     classes = row(text, "AGAD, naive net")
-    for name, gamma, method in (
-        ("normal images alone", "– | 0", ""),
-        ("with 5 % labelled", "all | 0.05", ", fused score"),
+    naive = "agad (encoder_decoder)"
+    for name, gamma, method, length in (
+        ("normal images alone", "– | 0", naive, "4"),
+        ("with 5 % labelled", "all | 0.05", f"{naive}, fused score", "4"),
+        ("one-class SVM on pixels", "– | 0", "oc_svm", "1"),
+        ("isolation forest on pixels", "– | 0", "isolation_forest", "1"),
     ):
         for figure, of in zip(row(text, name), classes, strict=True):
             data, label = of.replace("Fashion-", "fashion_").lower().replace(" ", " | ").split(" | ")
-            start = f"| {data} | {label} | {gamma} | agad (encoder_decoder){method} |"
+            start = f"| {data} | {label} | {gamma} | {method} |"
             (line,) = (line for line in results.splitlines() if line.startswith(start))
             _, epochs, runs, last = cells(line)[5:9]
-            assert (epochs, runs) == ("4", "3")
+            assert (epochs, runs) == (length, "3")
             assert last.split(" ")[0] == figure.split(" ")[0], (name, of)
 
 
