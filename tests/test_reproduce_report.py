@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from agad_tf.cli import main
 from agad_tf.errors import InputError
 from agad_tf.experiments import report
-from agad_tf.experiments.grid import Job
+from agad_tf.experiments.grid import Job, line_key
 from agad_tf.experiments.grid_costs import Costs
 from agad_tf.experiments.grid_training import lines_of
 from agad_tf.experiments.jobs import OWN, UNLABELLED
@@ -195,3 +195,18 @@ def test_every_committed_line_says_where_it_comes_from():
             assert line["test_anomaly"] > 0
             assert 0 <= line["auroc"] <= 1
             assert job.method in ("agad", "aa_bigan", "deep_sad", "classifier", *UNLABELLED)
+
+
+def test_repeated_runs_agree_as_the_documentation_says():
+    def lines_by_key(name):
+        lines = [json.loads(line) for line in (COMMITTED / name).read_text().splitlines()]
+        kept = [line for line in lines if "policy" in line]
+        return {(*line_key(line), line["policy"], line["score"]): line for line in kept}
+
+    first, repeated = lines_by_key("runs.jsonl"), lines_by_key("repeated.jsonl")
+    assert len(repeated) == 63
+    assert len({key[:2] for key in repeated}) == 21
+    assert all(line["split_sha256"] == first[key]["split_sha256"] for key, line in repeated.items())
+    differences = [abs(line["auroc"] - first[key]["auroc"]) for key, line in repeated.items()]
+    assert differences.count(0) == 43
+    assert max(differences) < 0.0015

@@ -34,14 +34,14 @@ def test_resumed_is_undisturbed_bit_for_bit(detector, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("detector", DETECTORS)
-@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize(
+    ("detector", "augment"),
+    [("agad", False), ("agad", True), ("aa_bigan", False)],  # its rows of a table are not augmented
+)
 def test_resumed_with_validation_and_augmentation(detector, augment, tmp_path):
     training = trainable(detector)
     arguments = {"validation_data": (training.x, training.y)}
     if augment:
-        if detector == "aa_bigan":
-            pytest.skip("rows of a table are not augmented")
         arguments["augment"] = {"RandomFlip": {"mode": "horizontal"}}
     history = training.fit(**arguments).history
     state = training.state()

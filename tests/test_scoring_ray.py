@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 FILES = 1200
 BROKEN = (17, 333)
+BATCH = 4
 MINUTES = 5
 
 
@@ -58,7 +59,7 @@ def images(tmp_path):
 
 
 def command(out, *settings):
-    arguments = [str(exports()["parts"]), "images", "--out", out.name, "--batch-size", "4", *settings]
+    arguments = [str(exports()["parts"]), "images", "--out", out.name, "--batch-size", str(BATCH), *settings]
     return [sys.executable, "-m", "agad_tf.cli", "score", *arguments]
 
 
@@ -127,7 +128,7 @@ def test_a_node_that_is_stopped_costs_no_row(cluster, images, tmp_path):
         [node] = cluster.worker_nodes
         until(lambda: len(parts_of(out)) > 8, process)
         # Ray starts the actors when it likes: a fast machine may be far on before this node has one.
-        until(lambda: actor_on(node) or len(parts_of(out)) > FILES / 4 / 2, process)
+        until(lambda: actor_on(node) or len(parts_of(out)) > FILES / BATCH / 2, process)
         if not actor_on(node):
             warnings.warn("the node that is stopped has no actor yet", stacklevel=1)
         cluster.remove_node(node, allow_graceful=False)

@@ -36,7 +36,7 @@ METHODS = {
 
 NAIVE, UNET, UNET_PP = "encoder_decoder", "unet", "unet_plus_plus"
 WITHOUT_CONTEXTUAL = {"contextual_adversarial_weight": 0.0}
-SHARED_AND_OTHERS = ({}, *({"bn_strategy": name} for name in ("adv_prop", "freeze", "adv_prop_freeze")))
+STRATEGY_SETTINGS = ({}, *({"bn_strategy": name} for name in ("adv_prop", "freeze", "adv_prop_freeze")))
 """Settings of the batch-norm strategies. Shared is the default: left out, its runs count everywhere."""
 
 FASHION_PAIRS = ((0, 6), (9, 7), (1, 3), (8, 5))
@@ -137,7 +137,7 @@ def more_jobs(name: str, seeds: int) -> list[Job]:
         return [
             Job(dataset, "agad", normal, None, None, gamma, backbone=UNET, model=model, seed=seed)
             for seed in over_seeds
-            for model in SHARED_AND_OTHERS
+            for model in STRATEGY_SETTINGS
             for dataset in ("fashion_mnist", "cifar10", "cifar100")
             for gamma in (0.01, 0.03, 0.05, 0.1)
             for normal in range(20 if dataset == "cifar100" else 10)
@@ -204,7 +204,7 @@ def bn_strategies(seeds: int) -> list[Job]:
     return [
         Job("mnist", "agad", 8, gamma=0.05, backbone=NAIVE, model=model, seed=seed)
         for seed in range(seeds)
-        for model in SHARED_AND_OTHERS
+        for model in STRATEGY_SETTINGS
     ]
 
 
