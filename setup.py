@@ -36,6 +36,7 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],
         "tfds": ["tensorflow-datasets>=4.9.10", "importlib_resources>=6"],  # TFDS imports it undeclared
         "tflite": ["ai-edge-litert>=2.1"],
+        "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.32"],
         "tensorboard": ["tensorboard>=2.19"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],  # brings grpcio; REST needs neither
         "ray": ["ray[data]>=2.60"],

@@ -189,7 +189,9 @@ def test_figures_of_readme_are_those_of_the_results():
     results = (ROOT / "docs/results/README.md").read_text("utf-8")
     forests = [line for line in results.splitlines() if line.startswith("| Isolation forest |")]
     assert row(text, "isolation forest, no anomalies") == cells(forests[0])[1:]
-    classes = row(text, "AGAD, naive net")
+    deep_sad = next(line for line in results.splitlines() if line.startswith("| Deep SAD |"))
+    assert row(text, "Deep SAD, last epoch") == [cell.split(" ")[0] for cell in cells(deep_sad)[1:]]
+    classes = row(text, "AGAD, `encoder_decoder`, 4 epochs")
     naive = "agad (encoder_decoder)"
     for name, gamma, method, length in (
         ("normal images alone", "– | 0", naive, "4"),

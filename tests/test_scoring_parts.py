@@ -318,7 +318,7 @@ def test_options_that_do_not_go_together(tmp_path, monkeypatch):
         assert result.stderr.count("\n") == 1
     monkeypatch.setitem(sys.modules, "ray", None)
     result = invoke(model, image, "--engine", "ray", *out, code=2)
-    assert "expects the package ray, found none: pip install agad-tf[ray]\n" in result.stderr
+    assert "expects the package ray, found none: pip install 'agad-tf[ray]'\n" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 

@@ -48,7 +48,7 @@ def export_onnx(
     try:
         import tf2onnx
     except ImportError:
-        raise InputError("expected the package tf2onnx, found none: pip install tf2onnx") from None
+        raise InputError("expected the package tf2onnx, found none: pip install 'agad-tf[onnx]'") from None
     twin = scoring_twin(model)
     if model.is_table:
         spec = tf.TensorSpec((None, *model.sample_shape), tf.float32, name="rows")

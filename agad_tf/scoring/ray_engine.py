@@ -183,7 +183,7 @@ def _import_ray():
         import ray.data
     except ImportError:
         raise InputError(
-            "--engine ray expects the package ray, found none: pip install agad-tf[ray]"
+            "--engine ray expects the package ray, found none: pip install 'agad-tf[ray]'"
         ) from None
     return ray
 

@@ -35,7 +35,7 @@ class GrpcTransport:
         except ImportError as error:
             raise InputError(
                 f"grpc://{address}: expected the package tensorflow-serving-api, which is not installed: pip "
-                "install agad-tf[serving], or use the REST port (http://host:8501)"
+                "pip install 'agad-tf[serving]', or use the REST port (http://host:8501)"
             ) from error
         self._rpc_error = grpc.RpcError
         self._model, self._version, self._timeout = model, version, timeout

@@ -47,7 +47,7 @@ class TensorBoardReport(keras.callbacks.Callback):
         if not tensorboard_installed():
             raise InputError(
                 "TensorBoardReport needs the package tensorboard, which is not installed: "
-                "pip install agad-tf[tensorboard]"
+                "pip install 'agad-tf[tensorboard]'"
             )
         if images < 0:
             raise InputError(f"images expects 0 or more samples, received {images}: take 8")
