@@ -10,6 +10,11 @@ from typing import IO
 from agad_tf.errors import InputError
 
 
+def named(path: Path) -> Path:
+    """The path as it is, or the absolute one where its last piece is no name: `.` and `..`."""
+    return path.resolve() if path.name in ("", "..") else path
+
+
 @contextmanager
 def written_whole(path: str | Path, mode: str = "wb", newline: str | None = None) -> Iterator[IO]:
     """A stream whose content becomes `path` when its block ends well; a reader sees the old file or the new.

@@ -141,6 +141,10 @@ def test_bad_files_stop_or_are_listed(folder, tmp_path):
     assert "expected a readable" in manifest["skipped"][0]["reason"]
     assert "expected 6 x 6 (height x width) as in the first image" in manifest["skipped"][1]["reason"]
     assert manifest["other_files"] == ["test/good/notes.txt"]
+    with pytest.raises(
+        InputError, match=r"2 were left out, e\.g\. train/good/bad\.png; pass --on-error skip"
+    ):
+        prepare(folder, tmp_path / "shards", **QUIET)
     assert manifest["class_counts"] == {"good": 30, "scratch": 5}
     for name in ("bad", "large"):
         (folder / "train" / "good" / f"{name}.png").unlink()
@@ -241,6 +245,54 @@ def test_changed_source_and_settings_are_prepared_anew(folder, tmp_path):
     prepare(folder, tmp_path / "shards", image_size=5, **settings)
     prepare(folder, tmp_path / "undisturbed", image_size=5, **settings)
     assert contents(tmp_path / "shards") == contents(tmp_path / "undisturbed")
+
+
+def test_a_kind_that_was_empty_is_not_taken_for_finished(tmp_path):
+    write(tmp_path / "source" / "good" / "a.png", pixels(1)[0])
+    bad = tmp_path / "source" / "scratch" / "b.png"
+    bad.parent.mkdir()
+    bad.write_bytes(b"no image")
+    out, skip = tmp_path / "shards", {"on_error": "skip"} | QUIET
+    assert prepare(tmp_path / "source", out, **skip)["counts"]["anomaly"] == 0
+    assert prepare(tmp_path / "source", out, **skip)["counts"]["anomaly"] == 0
+    write(bad, pixels(1)[0])
+    with pytest.raises(InputError, match="expected shards of the same source"):
+        prepare(tmp_path / "source", out, **skip)
+
+
+def test_a_folder_of_somebody_else_is_left_alone(folder, tmp_path):
+    other = tmp_path / "shards.partial"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="found something that is no preparation"):
+        prepare(folder, tmp_path / "shards", **QUIET)
+    assert [file.name for file in other.iterdir()] == ["notes.txt"]
+    (other / ".lock").touch()  # and beside an interrupted preparation
+    prepare(folder, tmp_path / "shards", **QUIET)
+    assert (tmp_path / "shards" / "notes.txt").read_text() == "mine"
+
+
+def test_names_that_are_no_unicode(tmp_path):
+    name = os.fsdecode(b"gr\xf6\xdfe.png")
+    write(tmp_path / "source" / "normal" / "a.png", pixels(1)[0])
+    (tmp_path / "source" / "normal" / "a.png").rename(tmp_path / "source" / "normal" / name)
+    prepare(tmp_path / "source", tmp_path / "shards", **QUIET)
+    samples = load_samples(tmp_path / "shards")
+    assert samples.paths[0] == str(tmp_path / "source" / "normal" / name)
+    (record,) = shard_examples(tmp_path / "shards")
+    assert record["path"] == f"normal/{name}"
+    assert samples.x[0].shape == (6, 6, 1)
+
+
+def test_an_index_that_was_cut_is_written_again(folder, tmp_path):
+    (folder / "train" / "scratch" / "zz.png").write_bytes(b"no image")
+    with pytest.raises(InputError):
+        prepare(folder, tmp_path / "shards", shard_bytes=300, **QUIET)
+    index = min((tmp_path / "shards.partial").glob("*.npz"))
+    whole = index.read_bytes()
+    index.write_bytes(whole[: len(whole) // 2] + b"x" * (len(whole) // 2))
+    prepare(folder, tmp_path / "shards", shard_bytes=300, on_error="skip", **QUIET)
+    assert (tmp_path / "shards" / index.name).read_bytes() == whole
 
 
 def test_two_processes_do_not_write_the_same_folder(folder, tmp_path):

@@ -63,7 +63,7 @@ def _from_listing(listing: Listing) -> Inventory:
 
     def identity(row: int) -> bytes:
         found = files[row].stat()
-        return f"{relative(files[row])}:{found.st_size}:{found.st_mtime_ns}".encode()
+        return records.encoded(f"{relative(files[row])}:{found.st_size}:{found.st_mtime_ns}")
 
     return Inventory(
         listing.name,

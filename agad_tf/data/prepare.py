@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
 import os
-import shutil
 import sys
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from agad_tf.data.images import (
 from agad_tf.data.inventory import Inventory, take_inventory
 from agad_tf.data.protocols import normal_class_indices
 from agad_tf.data.sources import check_size
+from agad_tf.data.work_folder import own_files, remove, work_folder
 from agad_tf.errors import InputError
 
 SHARD_BYTES = 128 * 2**20
@@ -114,8 +114,8 @@ def prepare(
         settings |= {"shard_bytes": shard_bytes}
         shards = _shards(np.isin(source.classes, normals), plan, shard_bytes)
         if out.exists():
-            return _check_finished(out, source, settings, shards, plan)
-        with _work_folder(out) as folder:
+            return _check_finished(out, source, settings, shards, plan, on_error)
+        with work_folder(out) as folder:
             bar = tqdm(
                 total=len(source.classes),
                 desc="preparing",
@@ -132,9 +132,7 @@ def prepare(
                     bar.update(len(rows))
             manifest = _manifest(source, normals, plan, settings, written)
             expected = {entry[key] for entry in manifest["shards"] for key in ("file", "index")}
-            for stale in folder.iterdir():
-                if stale.name not in expected:
-                    stale.unlink()
+            remove(file for file in own_files(folder) if file.name not in expected)
             (folder / records.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
             os.replace(folder, out)
     return manifest
@@ -177,7 +175,7 @@ def _fingerprint(source: Inventory, rows: np.ndarray, settings: dict, plan: _Pla
     for row in rows.tolist():
         part = "" if source.part is None else source.part[row]
         digest.update(
-            f"{row}:{source.classes[row]}:{part}:{source.masks[row]}:".encode() + source.identity(row)
+            records.encoded(f"{row}:{source.classes[row]}:{part}:{source.masks[row]}:") + source.identity(row)
         )
     return digest.hexdigest()
 
@@ -259,7 +257,7 @@ def _example(source: Inventory, row: int, kind: str, pixels: bytes) -> bytes:
         feature[name].int64_list.value.append(int(number))
     part = "" if source.part is None else str(source.part[row])
     for name, text in (("path", source.paths[row]), ("part", part)):
-        feature[name].bytes_list.value.append(text.encode())
+        feature[name].bytes_list.value.append(records.encoded(text))
     return example.SerializeToString(deterministic=True)
 
 
@@ -291,8 +289,8 @@ def _finished(target: Path, index_target: Path, fingerprint: str) -> dict | None
     try:
         with np.load(index_target, allow_pickle=False) as archive:
             about, count = json.loads(archive["about"].item()), len(archive["row"])
-    except (OSError, ValueError, KeyError, EOFError):
-        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None  # cut by an interruption
     if about["fingerprint"] != fingerprint or about["sha256"] != records.file_sha256(target):
         return None
     return _entry(target, index_target, about, count)
@@ -342,12 +340,19 @@ def _manifest(
         "skipped": skipped,
         "other_files": list(source.other_files),
         "settings": settings,
+        # Of empty shards too: a kind that had no readable image may have some the next time.
+        "fingerprints": {shard["file"]: shard["fingerprint"] for shard in shards},
         "shards": [shard for shard in shards if shard["records"]],
     }
 
 
 def _check_finished(
-    out: Path, source: Inventory, settings: dict, shards: list[tuple[str, str, np.ndarray]], plan: _Plan
+    out: Path,
+    source: Inventory,
+    settings: dict,
+    shards: list[tuple[str, str, np.ndarray]],
+    plan: _Plan,
+    on_error: str,
 ) -> dict:
     """The manifest of a folder that holds this very preparation, whole."""
     if not records.is_shard_folder(out):
@@ -357,10 +362,16 @@ def _check_finished(
         f"{name}.tfrecord": _fingerprint(source, rows, settings, plan) for name, _, rows in shards
     }
     stored = {shard["file"]: shard["fingerprint"] for shard in manifest["shards"]}
-    if any(fingerprints.get(name) != fingerprint for name, fingerprint in stored.items()):
+    if fingerprints != manifest.get("fingerprints", stored):
         raise InputError(
             f"{out}: expected shards of the same source and settings, found others; choose another OUT or "
             "remove the folder"
+        )
+    if on_error == "stop" and manifest["skipped"]:
+        raise InputError(
+            f"{out}: expected shards of every image, found that {len(manifest['skipped'])} were left out, "
+            f"e.g. {manifest['skipped'][0]['path']}; pass --on-error skip to take them so, or mend the "
+            "images and remove the folder"
         )
     damaged = records.verify_shards(out)
     if damaged:
@@ -369,24 +380,3 @@ def _check_finished(
             f"({len(damaged)} such files); remove the folder and prepare anew"
         )
     return manifest
-
-
-@contextmanager
-def _work_folder(out: Path) -> Iterator[Path]:
-    """`out`.partial, for one process at a time; kept after an interruption or an error."""
-    folder = out.with_name(out.name + ".partial")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / records.LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder}: expected to be the only one writing, found another process at it; wait for it"
-            ) from None
-        try:
-            yield folder
-        except InputError:
-            # Whole shards are kept: they need not be made again when the file in question is mended.
-            if not any(folder.glob("*.npz")):
-                shutil.rmtree(folder)
-            raise

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import weakref
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -144,7 +146,7 @@ class ShardStore:
         try:
             with np.load(path, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files if name != "about"}
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(
                 f"{path}: expected the index of a shard, received something else; prepare anew"
             ) from error
@@ -207,12 +209,22 @@ class _Strings(Sequence):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         text = self.texts[index]
-        return str(self.root / text.decode()) if text else None
+        return str(self.root / decoded(text)) if text else None
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8; of the names of files, which need not be Unicode, the bytes that they have on the disk."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def decoded(text: bytes) -> str:
+    """The twin of `encoded`."""
+    return text.decode("utf-8", "surrogateescape")
 
 
 def join_strings(texts: Sequence[str]) -> np.ndarray:
     """Texts as one uint8 array, each ended by a zero byte: what an index holds."""
-    return np.frombuffer(b"".join(text.encode() + b"\0" for text in texts), np.uint8)
+    return np.frombuffer(b"".join(encoded(text) + b"\0" for text in texts), np.uint8)
 
 
 def split_strings(packed: np.ndarray, count: int) -> list[bytes]:
@@ -245,6 +257,6 @@ def shard_examples(folder: str | Path, kind: str | None = None) -> Iterator[dict
         image = np.frombuffer(record["image"], np.uint8).reshape(manifest["image_shape"])
         yield {name: int(record[name]) for name in numbers} | {
             "image": image,
-            "path": record["path"].decode(),
-            "part": record["part"].decode(),
+            "path": decoded(record["path"]),
+            "part": decoded(record["part"]),
         }

@@ -80,7 +80,7 @@ def write_report(path: str | Path, data: ReportData) -> None:
     Raises:
         InputError: labels, scores and classes that do not fit together, a missing folder.
     """
-    write_atomically(path, render_report(data).encode())
+    write_atomically(path, render_report(data).encode("utf-8", "backslashreplace"))
 
 
 def render_report(data: ReportData) -> str:
