@@ -259,6 +259,11 @@ def test_csv_without_header(tmp_path):
         ("", {}, "an empty file"),
         ("1\n2\n", {}, "received one column"),
         ("a,b,y\n1,2,0\n", {"label_column": "z"}, "label column 'z', received the columns a, b, y"),
+        (
+            "a,class,label\n1,0,0\n2,1,1\n",
+            {},
+            "one label column, received class and label; remove what tells",
+        ),
         ("1,2,0\n", {"label_column": "z"}, "no header"),
         ("1,2,0\n", {"label_column": 3}, "label column from 0 to 2, received 3"),
         ("a,b,y\né,2,0\n", {"encoding": "latin-1"}, "UTF-8"),
@@ -286,6 +291,10 @@ def test_mat_files_of_both_kinds(tmp_path):
     refused("arrays X and y, received data", tmp_path / "other.mat")
     (tmp_path / "no.mat").write_bytes(b"text" * 100)
     refused("expected a MATLAB", tmp_path / "no.mat")
+    whole = (tmp_path / "old.mat").read_bytes()
+    for number, damaged in enumerate((b"", whole[:200], whole[:150] + bytes(40) + whole[190:])):
+        (tmp_path / f"damaged{number}.mat").write_bytes(damaged)
+        refused("expected", tmp_path / f"damaged{number}.mat")
 
 
 def test_where_files_are_looked_for(tmp_path, monkeypatch):

@@ -183,14 +183,17 @@ def list_manifest(path: Path) -> Listing:
         InputError: neither label nor class, a missing file, an unknown label or split, a class with both
             labels; names the line.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        header = file.readline()
-        columns = _split(header)
-        records = [
-            (number, dict(zip(columns, (cell.strip() for cell in row), strict=False)))
-            for number, row in enumerate(csv.reader(file, delimiter=_delimiter(header)), 2)
-            if any(cell.strip() for cell in row)
-        ]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header = file.readline()
+            columns = _split(header)
+            records = [
+                (number, dict(zip(columns, (cell.strip() for cell in row), strict=False)))
+                for number, row in enumerate(csv.reader(file, delimiter=_delimiter(header)), 2)
+                if any(cell.strip() for cell in row)
+            ]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: expected a CSV file in UTF-8, received something else ({error})") from None
     if not records:
         raise InputError(f"{path}: expected images under the header, received none; add rows")
     if "label" not in columns and "class" not in columns:
@@ -206,7 +209,11 @@ def list_manifest(path: Path) -> Listing:
                 f"{path} line {line}: expected an image file, found none at '{record.get(path_column, '')}'; "
                 "give its path relative to the manifest"
             )
-    labels = [_label(path, line, record["label"]) for line, record in records] if "label" in columns else None
+    labels = (
+        [_label(path, line, record.get("label", "")) for line, record in records]
+        if "label" in columns
+        else None
+    )
     if "class" in columns:
         names = [record.get("class", "") for _, record in records]
         empty = [line for (line, _), name in zip(records, names, strict=True) if not name]

@@ -57,8 +57,9 @@ def load_csv(path: Path, label_column: str | int | None = None) -> Samples:
     """Reads a table from a CSV file, separated by commas, semicolons or tabs.
 
     The first row is a header when it names the label column or when none of its cells is a number. The label
-    column is `label_column` (a name, or a position from 0), else the one called label, y, class or target,
-    else the last. Labels 0 and 1 mean normal and anomaly; of text labels 'normal' and 'good' are normal.
+    column is `label_column` (a name, or a position from 0), else the one called label, y, class or target
+    (several such columns are refused), else the last. Labels 0 and 1 mean normal and anomaly; of text
+    labels 'normal' and 'good' are normal.
 
     Raises:
         InputError: no such column, text or missing values (names the column and the first row), rows of
@@ -150,6 +151,13 @@ def _label_position(path: Path, wanted: str | int | None, names: tuple[str, ...]
             raise InputError(f"{path}: expected a label column from 0 to {columns - 1}, received {wanted}")
         return wanted % columns
     folded = [name.casefold() for name in names or ()]
+    labels = [name for name, fold in zip(names or (), folded, strict=True) if fold in LABEL_NAMES]
+    if len(labels) > 1:
+        # The second one would be learnt from, and tell the first.
+        raise InputError(
+            f"{path}: expected one label column, received {' and '.join(labels)}; remove what tells the "
+            "label, and rename what is a feature"
+        )
     found = next((folded.index(name) for name in LABEL_NAMES if name in folded), columns - 1)
     if names and folded[found] not in LABEL_NAMES:
         _log.warning(
@@ -228,10 +236,9 @@ def mat_arrays(path: str | Path) -> dict[str, np.ndarray]:
         return {key: np.asarray(value) for key, value in loadmat(path).items() if not key.startswith("__")}
     except NotImplementedError:
         return _load_hdf5(path)
-    except (ValueError, TypeError, OSError, EOFError) as error:
-        raise InputError(
-            f"{path}: expected a MATLAB file, received: {' '.join(str(error).split())}"
-        ) from error
+    except Exception as error:  # of many kinds on damaged files: zlib.error and IndexError too
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: expected a MATLAB file, received: {reason}") from error
 
 
 def _load_hdf5(path: str | Path) -> dict[str, np.ndarray]:
