@@ -3,13 +3,14 @@
     python -m agad_tf.edge model.tflite photos/*.png > scores.csv
 
 No TensorFlow and no Keras; Pillow only where files are read. On a board:
-`pip install --no-deps agad-tf` and `pip install ai-edge-litert numpy pillow`.
+`pip install --no-deps agad_tf-*.whl` (made by `make dist`) and `pip install ai-edge-litert numpy pillow`.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import sys
 import zipfile
@@ -186,16 +187,17 @@ class EdgeModel:
         """
         self._check_calibrated()
         at_least = len(self._normals) - np.searchsorted(self._normals, np.asarray(scores, np.float64))
-        return (1 + at_least) / (len(self._normals) + 1)
+        p_values = (1 + at_least) / (len(self._normals) + 1)
+        return np.where(np.isnan(scores), np.nan, p_values)
 
     def is_anomaly(self, scores: np.ndarray) -> np.ndarray:
-        """bool (n,): score > threshold.
+        """bool (n,): score > threshold; also where the score is no number: what failed is not called normal.
 
         Raises:
             InputError: the export has no calibration.
         """
         self._check_calibrated()
-        return np.asarray(scores, np.float64) > self.threshold
+        return ~(np.asarray(scores, np.float64) <= self.threshold)
 
     def explain(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Reconstruction and error map |x − reconstruction|, of images averaged over channels.
@@ -348,7 +350,10 @@ def score_files(model: EdgeModel, paths: Sequence[str]) -> Iterator[tuple]:
         if model.threshold is not None:
             p_values, alarms = model.p_values(scores), model.is_anomaly(scores)
         for score, p_value, alarm in zip(scores, p_values, alarms, strict=True):
-            yield path, score, p_value, alarm, None
+            if np.isfinite(score):
+                yield path, score, p_value, alarm, None
+            else:
+                yield path, None, None, None, f"expected a finite score, received {score} from the model"
 
 
 def _read_image(model: EdgeModel, path: str) -> np.ndarray:
@@ -358,22 +363,23 @@ def _read_image(model: EdgeModel, path: str) -> np.ndarray:
 
 
 def _read_table(path: str) -> np.ndarray:
-    """The numbers of a CSV file; a first line of names is passed over."""
+    """The numbers of a CSV file; a first line without any number is a header and is passed over."""
     try:
-        with open(path, newline="") as stream:
+        with open(path, newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.reader(stream))
-        if rows and not _are_numbers(rows[0]):
+        if rows and not any(map(_is_number, rows[0])):
             rows = rows[1:]
         return np.array(rows, np.float32)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: expected a CSV file of numbers, received: {error}") from None
 
 
-def _are_numbers(cells: list[str]) -> bool:
+def _is_number(cell: str) -> bool:
     try:
-        return all(np.isfinite(float(cell)) for cell in cells)
+        float(cell)
     except ValueError:
         return False
+    return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -392,6 +398,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"agad_tf.edge: {error}", file=sys.stderr)
         return 2
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be Unicode
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
     for path, score, p_value, alarm, error in score_files(model, given.files):

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,6 +104,11 @@ def test_int8_has_a_threshold_of_its_own(run, tmp_path):
     alarms = model.is_anomaly(held_out).sum()
     assert alarms == run.calibration.is_anomaly(run.calibration.normal_scores).sum()
     np.testing.assert_array_equal(np.sort(held_out), model.metadata["calibration"]["normal_scores"])
+    card = json.loads((path / "model_card.json").read_text())
+    assert card["calibration"]["threshold"] == model.threshold
+    assert "normal_scores" not in card["calibration"]
+    with zipfile.ZipFile(path / "model.tflite") as archive:
+        assert json.loads(archive.read("model_card.json")) == card
 
 
 def test_int8_that_ranks_worse_is_refused_unless_forced(run, tmp_path, monkeypatch):

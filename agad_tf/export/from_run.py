@@ -14,7 +14,7 @@ from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
 from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.export import parity, tflite
-from agad_tf.export.model_card import run_card, write_model_card
+from agad_tf.export.model_card import calibration_summary, run_card, write_model_card
 from agad_tf.export.onnx import export_onnx
 from agad_tf.export.saved_model import write_saved_model
 from agad_tf.export.versions import check_one_kind, new_version
@@ -116,7 +116,9 @@ def onnx_score(path: str | Path) -> Score:
     try:
         import onnxruntime
     except ImportError:
-        raise InputError("expected the package onnxruntime, found none: pip install onnxruntime") from None
+        raise InputError(
+            "expected the package onnxruntime, found none: pip install 'agad-tf[onnx]'"
+        ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -178,6 +180,7 @@ def _write_tflite(run, path, precision, data, card) -> tuple[Score, Calibration 
     if precision != "float32" and data is not None:
         calibration = calibrate_export(run, data, EdgeModel(path).score)
         about["calibration"] = None if calibration is None else calibration.to_dict()
+        card["calibration"] = calibration_summary(calibration)
         tflite.write_tflite(path, content, about, card)
     return EdgeModel(path).score, calibration
 

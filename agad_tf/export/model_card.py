@@ -28,10 +28,6 @@ def model_card(model: AnomalyScorer, calibration: Calibration | None = None, nam
     inputs = {"kind": "table" if model.is_table else "image", "shape": list(model.sample_shape)}
     if not model.is_table:
         inputs |= {"value_range": list(model.preprocess.value_range), "crop": model.preprocess.crop}
-    chosen = None
-    if calibration is not None:
-        chosen = calibration.to_dict()
-        del chosen["normal_scores"]
     configuration = {"model": model.get_config()}
     if model.compiled:
         configuration["compile"] = model.get_compile_config()
@@ -45,13 +41,20 @@ def model_card(model: AnomalyScorer, calibration: Calibration | None = None, nam
         "data": None,
         "split": None,
         "metrics": None,
-        "calibration": chosen,
+        "calibration": calibration_summary(calibration),
         "configuration": configuration,
         "versions": {"agad_tf": agad_tf.__version__}
         | {package: importlib.metadata.version(package) for package in PACKAGES},
         "licence": {"software": "Apache-2.0", "weights": NOT_STATED},
     }
     return json.loads(json.dumps(card, default=str))
+
+
+def calibration_summary(calibration: Calibration | None) -> dict | None:
+    """A calibration as a card states it: without the normal scores."""
+    if calibration is None:
+        return None
+    return {name: value for name, value in calibration.to_dict().items() if name != "normal_scores"}
 
 
 def run_card(run: Run, name: str | None = None, licence: str | None = None) -> dict:

@@ -1,5 +1,6 @@
 """Scores on a server: batches, retries, and what to do with a sample that the server does not take."""
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -99,6 +100,8 @@ class Client:
         """
         if isinstance(samples, str | Path | bytes):
             samples = [samples]
+        if threshold is not None and not math.isfinite(threshold):
+            raise InputError(f"threshold expects a finite number, received {threshold}")
         array = isinstance(samples, np.ndarray)
         if (array and not samples.ndim) or not len(samples):
             raise InputError("expected at least one sample, received none")
@@ -107,7 +110,8 @@ class Client:
         else:
             answers = self._score_files(_encoded(samples), batch_size)
         if threshold is not None:
-            answers["is_anomaly"] = answers["score"] > threshold
+            scored = np.array([error is None for error in answers.get("error", [None] * len(samples))])
+            answers["is_anomaly"] = scored & ~(answers["score"] <= threshold)
             answers["threshold"] = np.full(len(samples), threshold, np.float32)
         return answers
 
