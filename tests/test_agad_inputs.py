@@ -7,7 +7,9 @@ from agad_cases import batch, make, photographs
 
 from agad_tf import AGAD, quota_batches
 from agad_tf.errors import InputError
+from agad_tf.models.batches import TrainingBatches, with_known_labels
 from agad_tf.models.inputs import fitting_batch_size
+from agad_tf.models.loop import Position
 
 NORMALS, ANOMALIES = photographs(24), photographs(4, seed=1)
 X, Y = np.concatenate([NORMALS, ANOMALIES]), np.repeat([0, 1], [24, 4])
@@ -102,6 +104,38 @@ def test_bad_arguments_of_fit(arguments, words):
     with pytest.raises(InputError, match=words) as error:
         make().fit(**{"x": X, "y": Y, "verbose": 0} | arguments)
     assert one_line(error)
+
+
+def test_labels_inside_a_dataset_are_checked():
+    dataset = tf.data.Dataset.from_tensor_slices((X, np.where(Y == 1, 2, 0))).batch(7)
+    with pytest.raises(InputError, match=r"received \[0, 2\]: map the labels"):
+        make().fit(dataset, verbose=0)
+    # Images are looked through only as far as scoring needs them: what comes later stops the training.
+    checked = iter(with_known_labels(tf.data.Dataset.from_tensor_slices((X, Y)).batch(14)))
+    next(checked)
+    wrong = with_known_labels(tf.data.Dataset.from_tensors((X, np.where(Y == 1, 2, 0))))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"y expects 0 .normal. and 1 .anomaly."):
+        next(iter(wrong))
+
+
+def test_one_image_is_not_taken_for_a_batch():
+    with pytest.raises(InputError, match=r"received one image \(8, 8, 1\): give x\[None\]"):
+        make().predict(X[0], verbose=0)
+
+
+def test_batches_of_one_worker_are_completed():
+    y = np.repeat([0, 1], [24, 4])
+    share = quota_batches(X[y == 0], X[y == 1], 8, 2, workers=2, worker=1)
+    whole = quota_batches(X[y == 0], X[y == 1], 8, 2)
+    batches = TrainingBatches(share, None)
+    assert batches.identity() == TrainingBatches(whole, None).identity()
+    for workers, worker in ((1, 0), (2, 0), (2, 1)):
+        expected = quota_batches(X[y == 0], X[y == 1], 8, 2, workers=workers, worker=worker)
+        for mine, theirs in zip(
+            batches.stream(Position(), workers, worker).take(2), expected.stream().take(2), strict=True
+        ):
+            np.testing.assert_array_equal(mine[0], theirs[0])
+            np.testing.assert_array_equal(mine[1], theirs[1])
 
 
 def test_labels_inside_and_beside_a_dataset():

@@ -93,7 +93,7 @@ class Autoencoder(Baseline):
 
     def raw_score(self, name, x, training=False):
         reconstruction = self.scoring_decoder(self.scoring_encoder(x, training=training), training=training)
-        return mean_squared(x, reconstruction)
+        return tf.cast(mean_squared(x, reconstruction), tf.float32)
 
     def encode(self, x):
         """Codes (batch, latent_dim) of samples, what the hybrid one-class SVM is trained on."""

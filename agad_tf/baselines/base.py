@@ -152,11 +152,11 @@ def phase_boundary(share: float, epochs: int) -> int:
     return min(round(share * epochs), epochs - 1)
 
 
-def weight_decay(factor: float, variables) -> tf.Tensor:
+def weight_decay(factor: float, variables) -> tf.Tensor | float:
     """factor / 2 · Σ ‖W‖² over kernels: its gradient is the weight decay of the papers' Adam."""
     kernels = [variable for variable in variables if variable.name == "kernel"]
     if not factor or not kernels:
-        return tf.zeros(())
+        return 0.0
     return factor / 2 * tf.add_n([tf.reduce_sum(tf.square(tf.convert_to_tensor(k))) for k in kernels])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 from dataclasses import dataclass
@@ -75,11 +76,12 @@ def quota_batches(
     run the numbers of times that two of them were seen differ by at most one.
 
     Iterating over the result is one epoch: its first iteration is epoch 0, and each iteration is the next
-    one. Two attributes are set on it (a dataset made from it by `map` and the like does not have them):
+    one. Attributes are set on it (a dataset made from it by `map` and the like does not have them):
 
     - `quota`: the `Quota`;
     - `stream(epoch=0, step=0)`: an infinite dataset that starts there. Its batches are a function of seed,
-      epoch and step alone, so that a run resumes bit for bit.
+      epoch and step alone, so that a run resumes bit for bit;
+    - `of_worker(workers=1, worker=0)`: the same batches, whole or the share of one worker.
 
     Args:
         normal: images (n, height, width, channels) or table rows (n, features), as an array, as `LazyRows`
@@ -108,7 +110,7 @@ def quota_batches(
         InputError: no normals, too few for the batch (says how large it can be), a quota that leaves no room
             for normals, numbers that the replicas do not divide, or shapes or dtypes that differ.
 
-    Source: AGAD, section 5: at least 32 anomalies in every batch of 256.
+    Source: AGAD, section 3.3.2: at least 32 anomalies in every batch of 256.
     """
     normal, anomaly = _as_rows(normal), _as_rows(anomaly)
     if anomaly is not None and not isinstance(anomaly, tf.data.Dataset) and not len(anomaly):
@@ -133,6 +135,17 @@ def quota_batches(
     dataset = _assemble(source, quota, workers, worker, layers)
     # What statistics of the normals are taken from: they describe images as they come, not augmented ones.
     dataset.unaugmented = _assemble(source, quota, workers, worker, []) if layers else dataset
+    dataset.of_worker = functools.partial(
+        quota_batches,
+        normal,
+        anomaly,
+        batch_size,
+        min_anomalies,
+        seed,
+        replicas=replicas,
+        augment=augment,
+        shuffle_buffer=shuffle_buffer,
+    )
     return dataset
 
 

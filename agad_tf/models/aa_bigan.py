@@ -117,7 +117,9 @@ class AABiGAN(BidirectionalGAN):
                 on normal training samples.
             guard: stabiliser: after an epoch with a loss that is not finite, back to the last good weights
                 once, then stop; see `agad_tf.models.guard.DivergenceGuard`.
-            literal: the paper's algorithm and nothing else: sets the stabilisers to 0, None and False.
+            literal: the paper's algorithm and nothing else: sets the stabilisers to 0, None and False, and
+                `score="auto"` to the reconstruction error. What the paper leaves open for tables stays ours:
+                the learning rate and `clip` of the constructor.
             jit_compile: XLA; "auto" is on for a GPU and off on a CPU, where it is slower.
             run_eagerly: as in Keras, for debugging.
         """

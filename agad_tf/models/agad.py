@@ -192,7 +192,8 @@ class AGAD(AnomalyDetector):
                 on normal training images.
             guard: stabiliser: after a diverging epoch, back to the last good weights once, then stop; see
                 `agad_tf.models.guard.DivergenceGuard`.
-            literal: the paper's algorithm and nothing else: sets the stabilisers to 0, None and False.
+            literal: the paper's algorithm and nothing else: sets the stabilisers to 0, None and False, and
+                `score="auto"` to the paper's reconstruction error.
             jit_compile: XLA; "auto" is on for a GPU and off on a CPU, where it is slower.
             run_eagerly: as in Keras, for debugging.
         """
@@ -231,25 +232,22 @@ class AGAD(AnomalyDetector):
         x, y = self.unpack(data)
         x = self.preprocess(x)
 
-        if self.settings["update_order"] == "simultaneous":
-            with tf.GradientTape(persistent=True) as tape:
-                passed = self._pass(x, y)
-                loss_g, logs_g = self._generator_loss(passed)
-                loss_d, logs_d = self._discriminator_loss(passed)
-                scaled_g = self.scale_loss(loss_g, self.optimizer)
-                scaled_d = self.scale_loss(loss_d, self.discriminator_optimizer)
-            norm_g = self.step(tape, scaled_g, self.generator_variables(), self.optimizer)
-            norm_d = self.step(tape, scaled_d, self.discriminator_variables(), self.discriminator_optimizer)
-            del tape
-        else:
-            with tf.GradientTape() as tape:
-                loss_d, logs_d = self._discriminator_loss(self._pass(x, y))
-                scaled_d = self.scale_loss(loss_d, self.discriminator_optimizer)
-            norm_d = self.step(tape, scaled_d, self.discriminator_variables(), self.discriminator_optimizer)
-            with tf.GradientTape() as tape:
-                loss_g, logs_g = self._generator_loss(self._pass(x, y))
-                scaled_g = self.scale_loss(loss_g, self.optimizer)
-            norm_g = self.step(tape, scaled_g, self.generator_variables(), self.optimizer)
+        discriminator_first = self.settings["update_order"] == "discriminator_first"
+
+        with tf.GradientTape(persistent=True) as tape:
+            passed = self._pass(x, y)
+            loss_d, logs_d = self._discriminator_loss(passed)
+            scaled_d = self.scale_loss(loss_d, self.discriminator_optimizer)
+            if discriminator_first:
+                with tape.stop_recording():
+                    norm_d = self._step_discriminator(tape, scaled_d)
+                passed |= self._judge(passed)  # by the new D
+            loss_g, logs_g = self._generator_loss(passed)
+            scaled_g = self.scale_loss(loss_g, self.optimizer)
+        norm_g = self.step(tape, scaled_g, self.generator_variables(), self.optimizer)
+        if not discriminator_first:
+            norm_d = self._step_discriminator(tape, scaled_d)
+        del tape
 
         reset = self._reset_discriminator(loss_d)
         self.update_averages()
@@ -274,20 +272,34 @@ class AGAD(AnomalyDetector):
         """Lines 3 and 4 of Algorithm 1: G on the batch and on its reconstructions, D on both."""
         route = 2 * y  # 0 normal, 2 anomaly
         reconstruction = self.generator(x, route=route, training=True)
-        second = self._feed_back(reconstruction)
-        logit, features = self.discriminator(x, route=route, training=True)
-        logit_hat, features_hat = self.discriminator(reconstruction, route=RECONSTRUCTION, training=True)
-        return {
+        passed = {
             "x": x,  # x
+            "route": route,
             "reconstruction": reconstruction,  # x̂
-            "second": second,  # x̂'
+            "second": self._feed_back(reconstruction),  # x̂'
+        }
+        judged = self._judge(passed)
+        groups = {
+            "normal": tf.cast(y == 0, judged["logit"].dtype),  # (B,) who is normal
+            "anomaly": tf.cast(y == 1, judged["logit"].dtype),  # (B,) who is an anomaly
+        }
+        return passed | judged | groups
+
+    def _judge(self, passed) -> dict[str, tf.Tensor]:
+        """D on the batch and on its reconstructions."""
+        logit, features = self.discriminator(passed["x"], route=passed["route"], training=True)
+        logit_hat, features_hat = self.discriminator(
+            passed["reconstruction"], route=RECONSTRUCTION, training=True
+        )
+        return {
             "logit": logit,  # y
             "features": features,  # z
             "logit_hat": logit_hat,  # ŷ
             "features_hat": features_hat,  # ẑ
-            "normal": tf.cast(y == 0, logit.dtype),  # (B,) who is normal
-            "anomaly": tf.cast(y == 1, logit.dtype),  # (B,) who is an anomaly
         }
+
+    def _step_discriminator(self, tape, scaled_loss):
+        return self.step(tape, scaled_loss, self.discriminator_variables(), self.discriminator_optimizer)
 
     def _feed_back(self, reconstruction):
         """x̂' = G(x̂), what the contextual adversarial loss compares x̂ with."""

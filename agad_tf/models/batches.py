@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
@@ -18,10 +17,9 @@ class TrainingBatches:
 
     Args:
         dataset: batches of the whole training, alike in every worker; quota batches may instead be those of
-            this worker alone (`quota_batches(workers=..., worker=...)`).
+            one worker alone (`quota_batches(workers=..., worker=...)`), which know the whole.
         steps_per_epoch: None takes the length of the dataset.
         initial_epoch: where another dataset than quota batches is taken to stand when it begins.
-        of_worker: (workers=, worker=) to the quota batches of one worker, where they can be made.
         normals_alone: leaves rows of label 1 out of every batch.
 
     Attributes:
@@ -37,12 +35,17 @@ class TrainingBatches:
         dataset: tf.data.Dataset,
         steps_per_epoch: int | None,
         initial_epoch: int = 0,
-        of_worker: Callable[..., tf.data.Dataset] | None = None,
         normals_alone: bool = False,
     ):
         self.normals_alone = normals_alone
-        self.dataset, self.initial_epoch, self.of_worker = dataset, initial_epoch, of_worker
         self.quota = getattr(dataset, "quota", None)
+        if (
+            self.quota is not None
+            and tf.nest.flatten(dataset.element_spec)[0].shape[0] < self.quota.batch_size
+        ):
+            # Scaling and scores are fitted to normals of the whole, or each worker would have its own.
+            dataset = dataset.of_worker()
+        self.dataset, self.initial_epoch = dataset, initial_epoch
         if self.quota is None and steps_per_epoch is None and int(dataset.cardinality()) < 0:
             raise InputError(
                 "fit expects a dataset of known length or steps_per_epoch, received neither: "
@@ -63,21 +66,15 @@ class TrainingBatches:
 
     def _stream(self, start: Position, workers: int, worker: int) -> tf.data.Dataset:
         passed = start.epoch * self.steps + start.step
-        if workers > 1 and self.of_worker is not None:
-            return self.of_worker(workers=workers, worker=worker).stream(0, passed)
         if self.quota is not None:
-            batches = self.dataset.stream(0, passed)
-        else:
-            batches = self.dataset.repeat().skip(passed - self.initial_epoch * self.steps)
-        if workers == 1 or self._is_share():
+            share = self.dataset if workers == 1 else self.dataset.of_worker(workers=workers, worker=worker)
+            return share.stream(0, passed)
+        batches = with_known_labels(self.dataset).repeat().skip(passed - self.initial_epoch * self.steps)
+        if workers == 1:
             return batches
         return batches.map(
             lambda *batch: tf.nest.map_structure(lambda part: part_of(part, worker, workers), batch)
         )
-
-    def _is_share(self) -> bool:
-        rows = tf.nest.flatten(self.dataset.element_spec)[0].shape[0]
-        return self.quota is not None and rows < self.quota.batch_size
 
     def identity(self) -> dict:
         """What tells these batches from others: numbers, and a hash of the first batch."""
@@ -87,6 +84,20 @@ class TrainingBatches:
                 digest.update(np.ascontiguousarray(part.numpy()).data)
         about = {"steps_per_epoch": self.steps, "first_batch": digest.hexdigest()}
         return about | ({} if self.quota is None else {"quota": asdict(self.quota)})
+
+
+def with_known_labels(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """The same batches; one with another label than 0 and 1, which no loss would see, stops the training."""
+    if not isinstance(batches.element_spec, tuple) or len(batches.element_spec) < 2:
+        return batches  # unlabelled rows are normal
+
+    def checked(x, y, *rest):
+        known = tf.reduce_all((y == 0) | (y == 1))
+        message = "y expects 0 (normal) and 1 (anomaly) in every batch, received others: map the labels"
+        with tf.control_dependencies([tf.debugging.assert_equal(known, True, message)]):
+            return x, tf.identity(y), *rest
+
+    return batches.map(checked)
 
 
 def without_anomalies(batches: tf.data.Dataset) -> tf.data.Dataset:

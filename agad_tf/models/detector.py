@@ -1,6 +1,5 @@
 """What every detector of this library is: a Keras model whose call is an anomaly score."""
 
-import functools
 import hashlib
 import logging
 import sys
@@ -16,7 +15,7 @@ from agad_tf.layers import TableScaling
 from agad_tf.models import loop
 from agad_tf.models.batches import TrainingBatches
 from agad_tf.models.guard import DivergenceGuard
-from agad_tf.models.inputs import describe_quota, fitting_batch_size
+from agad_tf.models.inputs import check_labels, describe_quota, fitting_batch_size
 from agad_tf.models.scorer import SCORING_SAMPLES, AnomalyScorer
 from agad_tf.models.updates import apply_clipped, assign_all, averaged
 from agad_tf.replicas import is_chief, replica_count
@@ -57,6 +56,8 @@ class AnomalyDetector(AnomalyScorer):
                 of optimizers end in "optimizer".
         """
         settings = dict(settings)
+        if not 0 <= settings.get("beta_1", 0) < 1:
+            raise InputError(f"beta_1 expects a number in [0, 1), received {settings['beta_1']}")
         for name in _optimizers_in(settings):
             settings[name] = keras.optimizers.serialize(keras.optimizers.get(settings[name]))
         self.settings = settings
@@ -242,8 +243,7 @@ class AnomalyDetector(AnomalyScorer):
                 raise InputError("fit expects normal samples (label 0), received none: check the labels")
             replicas = self.distribute_strategy.num_replicas_in_sync
             batch_size = fitting_batch_size(len(normal), len(anomaly), batch_size, min_anomalies, replicas)
-            make = functools.partial(
-                quota_batches,
+            dataset = quota_batches(
                 normal,
                 anomaly if len(anomaly) else None,
                 batch_size,
@@ -252,7 +252,7 @@ class AnomalyDetector(AnomalyScorer):
                 replicas=replicas,
                 augment=augment,
             )
-            batches = TrainingBatches(make(), steps_per_epoch, initial_epoch, make)
+            batches = TrainingBatches(dataset, steps_per_epoch, initial_epoch)
         if batches.quota is not None and verbose and is_chief(self.distribute_strategy):
             print(describe_quota(batches.quota), file=sys.stderr)
             if not self.uses_anomalies:
@@ -260,7 +260,7 @@ class AnomalyDetector(AnomalyScorer):
         has_anomalies = None if batches.quota is None else batches.quota.n_anomaly > 0
         self._begin(self._collect_normals(batches.as_they_come(), has_anomalies), batches.steps)
         container = loop.callback_list(
-            self, self.training_callbacks(), callbacks, verbose, epochs, batches.steps
+            self, self.training_callbacks(), callbacks, verbose, epochs, batches.steps, batches.quota
         )
         start = loop.starting_position(container, lambda: self._identity(batches), initial_epoch)
 
@@ -318,8 +318,9 @@ class AnomalyDetector(AnomalyScorer):
         return float(np.exp(-1.0 / horizon)) if horizon > 0 else 0.0
 
     def choose_score(self, has_anomalies: bool) -> str:
-        """What `score="auto"` becomes, decided once by `fit`."""
-        return "fused" if has_anomalies else self.score_names[0]
+        """What `score="auto"` becomes, decided once by `fit`; the fused score is none of the papers'."""
+        fused = has_anomalies and not self.settings.get("literal")
+        return "fused" if fused else self.score_names[0]
 
     def _adapt(self, normals) -> None:
         """Fits the scaling of table rows to all training normals, once: continued training keeps it."""
@@ -345,7 +346,7 @@ class AnomalyDetector(AnomalyScorer):
         kept, count, seen = [], 0, False
         for batch in dataset:
             x, y = self.unpack(batch)
-            normal = y.numpy() == 0
+            normal = check_labels(y.numpy(), len(y)) == 0
             seen = seen or not normal.all()
             if count < wanted:
                 kept.append(self.check_samples(x.numpy()[normal], "x"))

@@ -69,6 +69,10 @@ def check_images(
     """
     height, width, channels = sample_shape
     received = x.shape
+    if x.shape == (height, width, channels) and channels == 1:
+        raise InputError(
+            f"{name} expects images (n, height, width, 1), received one image {x.shape}: give x[None]"
+        )
     if x.ndim == 3 and channels == 1:
         x = x[..., None]
     if x.ndim != 4 or x.shape[-1] != channels:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
+from agad_tf.data.quota import Quota
 from agad_tf.errors import InputError
 from agad_tf.replicas import from_chief
 
@@ -42,7 +43,7 @@ class ResumingCallback(keras.callbacks.Callback):
 
 
 def callback_list(
-    model, own: list, callbacks, verbose, epochs: int, steps: int
+    model, own: list, callbacks, verbose, epochs: int, steps: int, quota: Quota | None = None
 ) -> keras.callbacks.CallbackList:
     """The callbacks of a training in the order they are called.
 
@@ -51,6 +52,7 @@ def callback_list(
         own: those of the algorithm, first: the others see the weights that training goes on with.
         callbacks: those of the caller; resuming ones come last, when all others have done their work.
         verbose, epochs, steps: of `fit`, for Keras' progress bar.
+        quota: what the batches are made of, where it is known; all callbacks are told: `params["quota"]`.
 
     Raises:
         InputError: one that cannot work here.
@@ -73,6 +75,7 @@ def callback_list(
         model=model,
     )
     container.callbacks.sort(key=lambda callback: isinstance(callback, ResumingCallback))
+    container.set_params(container.params | {"quota": quota})
     return container
 
 

@@ -87,7 +87,11 @@ def fresh_values(variables, seed: tf.Tensor) -> list[tf.Tensor]:
 
 
 def reinitialise_below(threshold: float, loss, network, optimizer, seed: tf.Tensor) -> tf.Tensor:
-    """Gives a network new weights, batch-norm statistics and optimizer moments where its loss is too low.
+    """Gives a network new weights, and its optimizer a new beginning, where its loss is too low.
+
+    The optimizer's moments become 0 and so does its step count, or Adam would not correct the new moments for
+    their short past and take steps many times too long; under a learning-rate schedule, which the count
+    drives, it stays.
 
     Args:
         threshold: the loss under which it happens.
@@ -99,9 +103,12 @@ def reinitialise_below(threshold: float, loss, network, optimizer, seed: tf.Tens
         Scalar float32, 1 where it happened, else 0.
     """
     reset = loss < threshold
-    moments = optimizer_moments(optimizer)
-    fresh = fresh_values(network.variables, seed) + [tf.zeros_like(moment) for moment in moments]
-    targets = network.variables + moments
+    memory = optimizer_moments(optimizer)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if not isinstance(inner._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+        memory.append(inner.iterations)
+    fresh = fresh_values(network.variables, seed) + [tf.zeros_like(variable) for variable in memory]
+    targets = network.variables + memory
     # A select, not a branch: variables cannot be assigned inside a branch on several replicas.
     values = [tf.where(reset, new, tf.cast(old, new.dtype)) for new, old in zip(fresh, targets, strict=True)]
     assign_all(targets, values)
