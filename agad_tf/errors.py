@@ -1,4 +1,4 @@
-"""The one exception for input that a user can mend."""
+"""Exceptions for what a user can mend."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The command line prints the message without a traceback and exits with status 2.
     """
+
+
+class CollapsedError(InputError):
+    """A training that ended with a model of no use: nothing of it is worth keeping."""

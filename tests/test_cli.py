@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -285,13 +286,42 @@ def test_bad_settings_are_refused_in_one_line(tmp_path, image_folder):
     train_refused(tmp_path, *data, "--normal-class", "screw", words=["screw"])
     train_refused(tmp_path, *data, "--set", "nonsense", words=["NAME=VALUE"])
     train_refused(tmp_path, *data, "--set", "no_such_setting=1", words=["clip_norm"])
-    train_refused(tmp_path, *data, "--set", "clip_norm=many", words=["clip_norm"])
+    for setting, words in (
+        ("clip_norm=many", "clip_norm expects a number or null, received 'many'"),
+        ("clip_norm=true", "expects a number or null, received True"),
+        ("batch_size=64.5", "expects a whole number"),
+        ("learning_rate=[1]", "expects a number"),
+        ("reciprocal_epsilon=null", "expects a number, received None"),
+        ("data.image_size=8.5", "expects a whole number"),
+        ("guard=1", "expects true or false"),
+        ("model.backbone=[a]", "expects a text"),
+        ("beta_1=2", "beta_1 expects a number in [0, 1)"),
+        ("epochs=0", "epochs expects at least 1"),
+    ):
+        train_refused(tmp_path, *data, "--set", setting, words=[words])
     train_refused(tmp_path, *data, "--config", tmp_path / "none.yaml", words=["none.yaml"])
 
 
 def test_a_collapsed_training_is_told_and_leaves_nothing(tmp_path, image_folder):
     arguments = ["--data", image_folder, "--min-anomalies", 8, "--literal", "--set", "learning_rate=1e30"]
     train_refused(tmp_path, *arguments, words=["collapsed", "--literal"])
+
+
+def test_what_the_operating_system_refuses_is_told_in_one_line(tmp_path, image_folder, run, monkeypatch):
+    path, _ = run
+    (tmp_path / "file").touch()
+    train_refused(tmp_path, "--data", image_folder, "--out", tmp_path / "file" / "x", words=["file"])
+    monkeypatch.chdir(tmp_path)
+    refuse("train", "--data", image_folder, *FAST, "--out", ".", words=["free name"])
+    refuse("score", ".", image_folder, words=["expected a run directory"])
+    refuse("score", path, image_folder, "--threshold", "nan", words=["finite number"])
+
+
+def test_few_steps_are_warned_of_and_batches_are_described(tmp_path, image_folder, caplog):
+    arguments = [*FAST[:-1], "--min-anomalies", 8, "--epochs", 1]  # with a progress bar
+    result = invoke("train", "--data", image_folder, *arguments, "--out", tmp_path / "run")
+    assert re.search(r"batches of 32 with \d+ of \d+ anomalies each .*, \d+ steps an epoch", result.stderr)
+    assert re.search(r"only \d training steps in all", caplog.text)
 
 
 def test_missing_and_damaged_runs_are_refused_in_one_line(tmp_path, image_folder, run):
@@ -306,5 +336,14 @@ def test_missing_and_damaged_runs_are_refused_in_one_line(tmp_path, image_folder
         (tmp_path / "damaged" / name).write_text("{}")
     refuse("evaluate", tmp_path / "damaged", words=["model.keras"])
     path, _ = run
+    for name, change in (
+        ("model.keras", lambda content: content[:2000] + bytes([content[2000] ^ 1]) + content[2001:]),
+        ("metrics.json", lambda content: content[:20]),
+    ):
+        shutil.rmtree(tmp_path / "damaged")
+        shutil.copytree(path, tmp_path / "damaged")
+        file = tmp_path / "damaged" / name
+        file.write_bytes(change(file.read_bytes()))
+        refuse("evaluate", tmp_path / "damaged", words=[name])
     refuse("train", "--data", image_folder, *FAST, "--out", path, words=["finished run"])
     refuse("score", path, tmp_path / "no_image.png", words=["no_image.png"])

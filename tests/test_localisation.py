@@ -10,7 +10,7 @@ from agad_tf.data.protocols import one_class_split
 from agad_tf.data.sources import load_samples
 from agad_tf.errors import InputError
 from agad_tf.layers import ImagePreprocessing
-from agad_tf.training.localisation import pixel_report
+from agad_tf.training.localisation import check_masks, pixel_report
 from agad_tf.training.run import evaluate_split
 
 SIDE = 12
@@ -74,5 +74,30 @@ def test_an_evaluation_has_them_where_there_are_masks(spots):
 def test_a_mask_of_another_size(spots, tmp_path):
     samples, split = spots
     Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "ground_truth/spot/0_mask.png")
-    with pytest.raises(InputError, match="its image's size 12x12, received 3x4"):
-        pixel_report(detector(lambda x: x + 1), samples, split)
+    for use in (lambda: pixel_report(detector(lambda x: x + 1), samples, split),
+                lambda: check_masks(samples, split, "stretch")):  # fmt: skip
+        with pytest.raises(InputError, match="its image's size 12x12, received 3x4"):
+            use()
+
+
+def test_masks_of_images_that_were_resized_when_they_were_read(spots, tmp_path):
+    image = Image.open(tmp_path / "test/spot/0.png").resize((3 * SIDE, 2 * SIDE))
+    image.save(tmp_path / "test/spot/0.png")
+    mask = Image.open(tmp_path / "ground_truth/spot/0_mask.png").resize((3 * SIDE, 2 * SIDE), Image.NEAREST)
+    mask.save(tmp_path / "ground_truth/spot/0_mask.png")
+    samples = load_samples(tmp_path, image_size=SIDE)
+    split = one_class_split(samples, validation=0)
+    check_masks(samples, split, "stretch")
+    report = pixel_report(detector(lambda x: x + 1), samples, split)
+    assert report["n_masks"] == 4
+    assert report["pixel_auroc"] > 0.99
+
+
+def test_masks_that_vanish_at_the_size_of_the_model_are_told(spots, tmp_path, caplog):
+    for index in range(4):
+        Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(
+            tmp_path / f"ground_truth/spot/{index}_mask.png"
+        )
+    samples, split = spots
+    assert pixel_report(detector(lambda x: x + 1), samples, split) == {}
+    assert "no mask has a defect left" in caplog.text

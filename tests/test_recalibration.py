@@ -18,7 +18,7 @@ from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import Calibration, calibrate
 from agad_tf.training.configuration import configure
 from agad_tf.training.recalibration import recalibrate
-from agad_tf.training.run import calibration_problem
+from agad_tf.training.run import calibration_problem, evaluation_data, load_for
 
 
 def invoke(*arguments, code=0):
@@ -153,6 +153,23 @@ def test_given_normals_of_several_sizes_and_of_a_labelled_archive(run, tmp_path)
     np.testing.assert_allclose(
         labelled.normal_scores, np.sort(run.model.predict(x[:30], verbose=0)), rtol=1e-5
     )
+
+
+def test_which_class_of_other_data_is_normal(run, images, tmp_path):
+    """What the source says, then what is called as in the run; never the same position in another list."""
+    normal_of = {"configuration": run.configuration | {"split": {"normal_classes": ["0"]}}}
+    _, split = evaluation_data(replace(run, **normal_of), images)
+    samples = load_for(run, images)
+    assert {samples.class_names[c] for c in samples.classes[split.test_normal]} == {"good"}
+    x = np.zeros((4, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "named.npz", x=x, y=[0, 1, 1, 0], class_names=["3", "8"])
+    _, split = evaluation_data(run, tmp_path / "named.npz")
+    assert split.test_normal.tolist() == [1, 2]
+    np.savez(tmp_path / "other.npz", x=x, y=[0, 1, 1, 0], class_names=["cat", "dog"])
+    with pytest.raises(InputError, match="received the classes cat, dog: name the normal class"):
+        evaluation_data(run, tmp_path / "other.npz")
+    _, split = evaluation_data(run, tmp_path / "other.npz", ["dog"])
+    assert split.test_normal.tolist() == [1, 2]
 
 
 def test_mistakes_are_told_and_change_nothing(run, images, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from agad_cases import make, photographs
 from training_cases import DETECTORS, STEPS, Interruption, Killed, assert_same_bits, trainable
 
 from agad_tf.errors import InputError
@@ -113,3 +114,17 @@ def test_two_trainings_of_one_seed_are_equal_and_of_two_seeds_are_not(detector):
     training.fit(epochs=1, seed=1)
     assert any((one != other).any() for one, other in zip(training.state(), state, strict=True))
     assert np.isfinite(history["loss_generator"]).all()
+
+
+@pytest.mark.slow
+def test_a_change_to_or_from_loss_scaling_is_told(tmp_path):
+    x, y = photographs(24), np.repeat([0, 1], [20, 4])
+
+    def fit(dtype, epochs):
+        model = make(dtype=dtype, number=dtype, score="reconstruction", compile_with={"literal": True})
+        model.fit(x, y, 12, epochs, min_anomalies=4, callbacks=[Checkpoints(tmp_path)], verbose=0)
+
+    fit("float32", 1)
+    fit("mixed_bfloat16", 2)  # has the same variables
+    with pytest.raises(InputError, match="was one of the two in mixed_float16"):
+        fit("mixed_float16", 3)

@@ -6,6 +6,7 @@ import pytest
 from agad_cases import batch, make, photographs
 
 from agad_tf.errors import InputError
+from agad_tf.training import Checkpoints
 from agad_tf.training.selection import NormalOnlySelection
 
 
@@ -21,13 +22,13 @@ class Scores(keras.callbacks.Callback):
         self.scores.append(self.model.predict(self.x, verbose=0))
 
 
-def train(selection, held_out, epochs=4):
+def train(selection, held_out, epochs=4, *others):
     x, y = batch([0] * 24 + [1] * 6)
     model = make(
         compile_with={"average_epochs": 0.5, "learning_rate": 1e-2, "guard": False}, score="reconstruction"
     )
     scores = Scores(held_out)
-    model.fit(x, y, 16, epochs, min_anomalies=4, callbacks=[scores, selection], verbose=0)
+    model.fit(x, y, 16, epochs, min_anomalies=4, callbacks=[scores, selection, *others], verbose=0)
     return model, scores.scores
 
 
@@ -42,6 +43,27 @@ def test_the_networks_of_the_best_epoch_score(criterion):
     assert selection.best_epoch == 2
     np.testing.assert_allclose(model.predict(held_out, verbose=0), scores[1], rtol=1e-5)
     assert np.abs(scores[1] - scores[3]).max() > 1e-3
+
+
+def test_an_interrupted_training_chooses_among_all_its_epochs(tmp_path):
+    held_out = photographs(20, seed=5)
+    told = [1.0, 2.0, 3.0, 4.0]  # the first epoch is the best
+
+    def trained(epochs, values):
+        selection = NormalOnlySelection(held_out, "error")
+        selection._measure = iter(values).__next__
+        model, _ = train(selection, held_out, epochs, Checkpoints(tmp_path / "checkpoints"))
+        return selection, model
+
+    trained(2, told[:2])
+    selection, model = trained(4, told[2:])
+    assert (selection.best_epoch, selection.values) == (1, told)
+    undisturbed = NormalOnlySelection(held_out, "error")
+    undisturbed._measure = iter(told).__next__
+    expected, _ = train(undisturbed, held_out)
+    np.testing.assert_array_equal(model.predict(held_out, verbose=0), expected.predict(held_out, verbose=0))
+    again, _ = trained(4, [])  # finished already
+    assert again.best_epoch == 1
 
 
 def test_the_criteria_are_what_they_say():

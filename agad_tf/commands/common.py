@@ -13,7 +13,7 @@ from agad_tf.errors import InputError
 
 
 class OneLineErrors(click.Group):
-    """Prints bad input as one line and exits with status 2."""
+    """Prints bad input, and what the operating system refuses, as one line; exits with status 2."""
 
     def invoke(self, ctx):
         try:
@@ -24,6 +24,10 @@ class OneLineErrors(click.Group):
         except BrokenPipeError:  # the reader of our output has gone, `| head` for instance
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives until the process ends
             ctx.exit(0)
+        except OSError as error:  # no right to write, a full disk, a folder where a file should be
+            where = f"{error.filename}: " if error.filename is not None else ""
+            click.echo(f"agad-tf: {where}{error.strerror or error}", err=True)
+            ctx.exit(2)
 
 
 def as_json(function):

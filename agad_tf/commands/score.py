@@ -1,5 +1,6 @@
 """The command that scores: score."""
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -56,6 +57,8 @@ def score(
     if not paths:
         raise click.UsageError("Expected PATHS to score after MODEL, received none.")
     _check_engine(engine, server, out, actors)
+    if threshold is not None and not math.isfinite(threshold):
+        raise InputError(f"--threshold expects a finite number, received {threshold}")
     column = int(label_column) if (label_column or "").lstrip("-").isdecimal() else label_column
     stdout = sys.stdout
     with quiet_stdout():

@@ -58,7 +58,11 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 @click.option("--backbone", help="encoder_decoder, unet, unet_plus_plus; of aa_bigan dcgan, lenet.")
 @click.option("--bn-strategy", help="Of agad: shared, adv_prop, freeze, adv_prop_freeze.")
 @click.option("--score", help="auto, reconstruction, fused; discriminator (agad), latent (aa_bigan).")
-@click.option("--image-size", type=click.IntRange(1), help="Side the networks work at.")
+@click.option(
+    "--image-size",
+    type=click.IntRange(1),
+    help="Side the networks work at.  [default: as stored, at most 128]",
+)
 @click.option("--precision", help="auto, float32, mixed_bfloat16 or mixed_float16.")
 @click.option("--rate", type=float, help="False-alarm rate to choose the threshold for.  [default: 0.05]")
 @click.option("--literal", is_flag=True, default=None, help="The paper's algorithm without our stabilisers.")

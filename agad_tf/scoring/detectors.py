@@ -9,6 +9,7 @@ import numpy as np
 
 from agad_tf.decoding import read_image
 from agad_tf.errors import InputError
+from agad_tf.files import named
 from agad_tf.scoring.files import regular
 from agad_tf.serving import Client
 from agad_tf.serving.payload import encoded_image
@@ -56,7 +57,7 @@ def find_detector(path: str | Path) -> tuple[str, Path]:
     path = Path(path)
     if path.is_file() and path.suffix in (".keras", ".tflite"):
         return path.suffix[1:], path
-    if (path / "config.yaml").exists() or path.with_name(path.name + ".partial").exists():
+    if (path / "config.yaml").exists() or named(path).with_name(f"{named(path).name}.partial").exists():
         return "run", path  # `load_run` says what is missing
     versions = [entry for entry in path.iterdir() if entry.name.isdecimal()] if path.is_dir() else []
     for folder in (path, *sorted(versions, key=lambda version: int(version.name), reverse=True)):

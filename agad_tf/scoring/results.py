@@ -137,3 +137,8 @@ def check_output(path: str | Path) -> None:
         raise InputError(f"{path}: expected a file name to write to, received a folder: add a file name")
     if not path.parent.is_dir():
         raise InputError(f"{path}: expected a file name in an existing folder: create {path.parent} first")
+    partial = path.with_name(path.name + ".partial")
+    before = partial.exists()
+    with open(partial, "ab"):  # the operating system says why, where it cannot be written
+        if not before:
+            partial.unlink()

@@ -1,14 +1,25 @@
 """Callbacks for `fit`."""
 
+import logging
+import sys
+
 import keras
 from tqdm import tqdm
+
+from agad_tf.models.inputs import describe_quota
+
+logger = logging.getLogger(__name__)
+
+FEW_STEPS = 50  # quality was seen to rise until 100 to 200 steps (docs/stability.md)
 
 
 class ProgressBar(keras.callbacks.Callback):
     """One bar over all steps of a training, on standard error, with the losses and the validation AUROC.
 
+    Above it stands what a batch is made of. A training of fewer than `FEW_STEPS` steps is warned of.
+
     Args:
-        disable: write nothing.
+        disable: write neither.
 
     Attributes:
         shown: log names to display, in order; those absent from the logs are left out.
@@ -23,9 +34,18 @@ class ProgressBar(keras.callbacks.Callback):
         self.values = {}
 
     def on_train_begin(self, logs=None):
-        steps, start = self.params["steps"], self.params["start"]
+        steps, start, quota = self.params["steps"], self.params["start"], self.params["quota"]
+        total = self.params["epochs"] * steps
+        if not self.disable and quota is not None:
+            tqdm.write(f"{describe_quota(quota)}, {steps} steps an epoch", file=sys.stderr)
+        if total < FEW_STEPS:
+            logger.warning(
+                "only %d training steps in all, where 100 to 200 are a good beginning: raise --epochs, or "
+                "lower --batch-size and --min-anomalies",
+                total,
+            )
         self.bar = tqdm(
-            total=self.params["epochs"] * steps,
+            total=total,
             initial=start.epoch * steps + start.step,
             unit="step",
             desc="training",

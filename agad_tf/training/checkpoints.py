@@ -98,6 +98,13 @@ class Checkpoints(ResumingCallback):
                 f"{self.folder}: expected checkpoints of this training, received those of another: "
                 f"{'; '.join(different[:2])}{more}; undo the change or take another folder"
             )
+        stored = [np.shape(value) for value in self._found["variables"]]
+        if stored != [tuple(variable.shape) for variable in self._variables()]:
+            # The one change that the comparison above lets pass: mixed_float16 scales its losses.
+            raise InputError(
+                f"{self.folder}: expected checkpoints with the variables of this training, received others; "
+                "was one of the two in mixed_float16? Take the precision it was started with"
+            )
         position = Position(*self._found["position"])
         if self._chief:
             epochs = self.params["epochs"]

@@ -1,6 +1,8 @@
 """The configuration of a run, derived from the signatures that use it: one source of names and defaults."""
 
+import contextlib
 import difflib
+import functools
 import inspect
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from agad_tf.data.protocols import one_class_split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
 from agad_tf.models import AGAD, AABiGAN, AnomalyDetector
-from agad_tf.training import hardware
+from agad_tf.training import hardware, loading
 from agad_tf.training.checkpoints import Checkpoints
 
 DETECTORS: dict[str, type[AnomalyDetector]] = {"agad": AGAD, "aa_bigan": AABiGAN}
@@ -34,25 +36,18 @@ def defaults(detector: str = "agad") -> Configuration:
     """
     if detector not in DETECTORS:
         raise InputError(f"detector expects one of {', '.join(DETECTORS)}, received {detector!r}")
-    cls = DETECTORS[detector]
-    return {
-        "detector": detector,
-        "data": {"source": None, "image_size": None, "channels": None, "cache": None},
-        "split": _signature(one_class_split),
-        "model": _signature(cls.__init__),
-        "compile": _signature(cls.compile),
-        "fit": _signature(AnomalyDetector.fit) | _signature(cls.fit) | {"epochs": EPOCHS[detector]},
-        "calibration": calibration_defaults(),
-        "hardware": _signature(hardware.prepare),
-        "checkpoints": _signature(Checkpoints.__init__) | {"every": "5 minutes"},
+    sections = {
+        section: {name: parameter.default for name, parameter in parameters.items()}
+        for section, parameters in _parameters(detector).items()
     }
+    sections["fit"]["epochs"] = EPOCHS[detector]
+    sections["checkpoints"]["every"] = "5 minutes"
+    return {"detector": detector, **sections}
 
 
 def calibration_defaults() -> dict[str, Any]:
     """How a run's threshold is chosen where nothing else is asked for."""
-    given = {"normal_scores", "anomaly_scores", "score", "split"}  # what the run itself supplies
-    settings = _signature(thresholds.calibrate)
-    return {name: value for name, value in settings.items() if name not in given}
+    return defaults()["calibration"]
 
 
 def configure(detector: str | None = None, file: str | Path | None = None, settings=()) -> Configuration:
@@ -142,7 +137,7 @@ def _set(configuration: Configuration, name: str, value: Any) -> None:
     if name == "seed":
         for section in sections:
             if "seed" in configuration[section]:
-                configuration[section]["seed"] = value
+                configuration[section]["seed"] = _typed("seed", value, {"int"})
         return
     section, _, setting = name.rpartition(".")
     places = [section] if section else [part for part in sections if setting in configuration[part]]
@@ -154,13 +149,34 @@ def _set(configuration: Configuration, name: str, value: Any) -> None:
         near = difflib.get_close_matches(setting, known, 1)
         hint = f", did you mean {near[0]}?" if near else ":"
         raise InputError(f"unknown setting {name!r}{hint} expected one of {', '.join(known)}")
-    default = configuration[places[0]][setting]
-    if isinstance(value, str) and isinstance(default, int | float) and not isinstance(default, bool):
-        try:
+    kinds = _kinds(_parameters(configuration["detector"])[places[0]][setting])
+    configuration[places[0]][setting] = _typed(name, value, kinds)
+
+
+def _typed(name: str, value: Any, kinds: set[str]) -> Any:
+    """The value as one of these kinds of a signature; all others are lists or mappings.
+
+    Raises:
+        InputError: a value of another kind.
+    """
+    number = kinds & {"int", "float"}
+    if isinstance(value, str) and number and "str" not in kinds:
+        with contextlib.suppress(ValueError):
             value = float(value)  # YAML 1.1 takes 1e-3 for text
-        except ValueError:
-            raise InputError(f"setting {name} expects a number, received {value!r}") from None
-    configuration[places[0]][setting] = value
+    if isinstance(value, float) and "float" not in kinds and value.is_integer():
+        value = int(value)
+    fits = (
+        (value is None and "None" in kinds)
+        or (isinstance(value, bool) and "bool" in kinds)
+        or (isinstance(value, str) and "str" in kinds)
+        or (isinstance(value, int) and not isinstance(value, bool) and number)
+        or (isinstance(value, float) and "float" in kinds)
+        or (isinstance(value, list | tuple | dict) and kinds - _WORDS.keys())
+    )
+    if kinds and not fits:
+        wanted = " or ".join(word for kind, word in _WORDS.items() if kind in kinds)
+        raise InputError(f"setting {name} expects {wanted}, received {value!r}")
+    return value
 
 
 def _sections(configuration: Configuration) -> list[str]:
@@ -180,6 +196,44 @@ def _read(path: Path) -> dict:
     return given
 
 
-def _signature(function) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in _NO_SETTINGS}
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "None": "null",
+}
+
+
+@functools.cache
+def _parameters(detector: str) -> dict[str, dict[str, inspect.Parameter]]:
+    """What can be set, by section and name."""
+    cls = DETECTORS[detector]
+    given = {"normal_scores", "anomaly_scores", "score", "split"}  # of the calibration: the run supplies them
+    calibration, data = _signature(thresholds.calibrate), _signature(loading.load)
+    source = data["source"].replace(default=None, annotation="str | None")
+    return {
+        "data": {"source": source} | {name: data[name] for name in ("image_size", "channels", "cache")},
+        "split": _signature(one_class_split),
+        "model": _signature(cls.__init__),
+        "compile": _signature(cls.compile),
+        "fit": _signature(AnomalyDetector.fit) | _signature(cls.fit),
+        "calibration": {name: value for name, value in calibration.items() if name not in given},
+        "hardware": _signature(hardware.prepare),
+        "checkpoints": _signature(Checkpoints.__init__),
+    }
+
+
+def _signature(function) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(function).parameters
+    return {name: parameter for name, parameter in parameters.items() if name not in _NO_SETTINGS}
+
+
+def _kinds(parameter: inspect.Parameter) -> set[str]:
+    """The types of an annotation by name; without one that of the default, where it tells; else none."""
+    annotation, default = parameter.annotation, parameter.default
+    if annotation is parameter.empty:
+        known = not isinstance(default, bool) and isinstance(default, int)
+        return {"int"} if known else set()
+    text = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return {piece.strip() for piece in text.split("|")} - {"Path"}

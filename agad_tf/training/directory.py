@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agad_tf.errors import InputError
-from agad_tf.files import write_atomically
+from agad_tf.errors import CollapsedError, InputError
+from agad_tf.files import named, write_atomically
 
 CHECKPOINTS = "checkpoints"
 """Folder in an unfinished run."""
@@ -17,11 +17,13 @@ CHECKPOINTS = "checkpoints"
 
 def partial_of(path: Path) -> Path:
     """Where a run lies until it is whole."""
+    path = named(path)
     return path.with_name(path.name + ".partial")
 
 
 def whole_of(path: Path) -> Path:
     """The run that RUN or RUN.partial names."""
+    path = named(path)
     return path.with_name(path.name.removesuffix(".partial"))
 
 
@@ -29,7 +31,7 @@ def whole_of(path: Path) -> Path:
 def run_directory(path: Path, resume: bool = False, writes: bool = True) -> Iterator[Path]:
     """A directory that is called `path`.partial until its block ends well.
 
-    After bad input it is removed, unless it was there before.
+    After bad input it is removed, unless it was there before or something of use has been trained in it.
 
     Args:
         path: of the run.
@@ -48,8 +50,9 @@ def run_directory(path: Path, resume: bool = False, writes: bool = True) -> Iter
     partial.mkdir(parents=True, exist_ok=resume)
     try:
         yield partial
-    except InputError:
-        if not begun:
+    except InputError as error:
+        trained = (partial / "model.keras").exists() or any(partial.glob(f"{CHECKPOINTS}/*"))
+        if not begun and (not trained or isinstance(error, CollapsedError)):
             shutil.rmtree(partial)
         raise
     os.replace(partial, path)

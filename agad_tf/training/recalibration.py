@@ -10,11 +10,11 @@ import numpy as np
 
 from agad_tf.data.images import resize_uint8
 from agad_tf.data.records import is_shard_folder
-from agad_tf.data.sources import Samples, list_images, read_image
+from agad_tf.data.sources import list_images, read_image
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
 from agad_tf.files import write_atomically
-from agad_tf.training.run import Run, evaluation_data, load_for
+from agad_tf.training.run import Run, evaluation_data, load_for, normal_classes_of
 
 
 @dataclass(frozen=True)
@@ -168,19 +168,4 @@ def _read(source: Path, run: Run, normal: bool) -> np.ndarray | list[np.ndarray]
     if flat and not is_shard_folder(source) and not run.model.is_table:
         return [read_image(path, run.model.sample_shape[-1]) for path in list_images(source)]
     samples = load_for(run, source)
-    return samples.x[_is_normal(samples, run) == normal]
-
-
-def _is_normal(samples: Samples, run: Run) -> np.ndarray:
-    """bool (n,): by what the source says, else by the names of the classes that are normal in the run."""
-    if samples.normal_classes is not None:
-        return np.isin(samples.classes, samples.normal_classes)
-    about = run.split.settings
-    names = {about["class_names"][index] for index in about["normal_classes"]}
-    found = [index for index, name in enumerate(samples.class_names) if name in names]
-    if not found:
-        raise InputError(
-            f"{samples.name}: expected a class that is normal in the run ({', '.join(sorted(names))}), "
-            f"received the classes {', '.join(samples.class_names)}: put the images into one folder"
-        )
-    return np.isin(samples.classes, found)
+    return samples.x[np.isin(samples.classes, normal_classes_of(samples, run)) == normal]

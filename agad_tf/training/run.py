@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from agad_tf.data.protocols import one_class_split, whole_as_test
 from agad_tf.data.rows import LazyRows
 from agad_tf.data.sources import Samples
 from agad_tf.data.split import Split
-from agad_tf.errors import InputError
+from agad_tf.errors import CollapsedError, InputError
 from agad_tf.evaluation import thresholds
 from agad_tf.evaluation.summary import summarise
 from agad_tf.files import write_atomically
@@ -32,7 +33,7 @@ from agad_tf.training.configuration import (
     configure,
 )
 from agad_tf.training.directory import CHECKPOINTS, check_free, partial_of, run_directory, write_json
-from agad_tf.training.localisation import pixel_report
+from agad_tf.training.localisation import check_masks, pixel_report
 from agad_tf.training.pictures import write_pictures
 from agad_tf.training.reporting import report_run
 from agad_tf.training.tensorboard import TensorBoardReport, tensorboard_installed
@@ -73,10 +74,13 @@ def train(
         The metrics, as written to `metrics.json`.
 
     Raises:
-        InputError: data, settings or a path that cannot be used; nothing is left behind that was not there.
+        InputError: data, settings or a path that cannot be used; before anything was trained nothing is left
+            behind that was not there, afterwards `path`.partial is kept.
     """
     path = Path(path)
     check_free(path, resume)
+    if configuration["fit"]["epochs"] < 1:
+        raise InputError(f"epochs expects at least 1, received {configuration['fit']['epochs']}")
     precision, strategy = hardware.prepare(**configuration["hardware"])
     chief = is_chief(strategy)
     progress = progress and chief
@@ -91,6 +95,7 @@ def train(
     problem = calibration_problem(split, settings)
     if problem is not None and settings != calibration_defaults():
         raise problem  # asked for, and not to be had: better known before training than after
+    check_masks(samples, split, configuration["model"].get("crop", "stretch"))
     data = validation.validate(samples, split)
     if progress:
         print(validation.table(data), file=sys.stderr)
@@ -178,16 +183,23 @@ def load_run(path: str | Path) -> Run:
     configuration = configure(file=path / "config.yaml")
     try:
         model = keras.saving.load_model(path / "model.keras")
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path / 'model.keras'}: expected a saved detector, received {reason}") from error
+    try:
+        metrics = json.loads((path / "metrics.json").read_text())
+    except ValueError as error:
+        raise InputError(
+            f"{path / 'metrics.json'}: expected the metrics of a run, received something else ({error}): "
+            "train again"
+        ) from None
     calibration = path / "calibration.json"
     return Run(
         path,
         model,
         configuration,
         Split.load(path / "split.npz"),
-        json.loads((path / "metrics.json").read_text()),
+        metrics,
         thresholds.Calibration.load(calibration) if calibration.is_file() else None,
     )
 
@@ -225,7 +237,27 @@ def evaluation_data(run: Run, source: str | None, normal_classes=()) -> tuple[Sa
             )
         return samples, split
     samples = load_for(run, source)
-    return samples, whole_as_test(samples, normal_classes or run.configuration["split"]["normal_classes"])
+    return samples, whole_as_test(samples, normal_classes or normal_classes_of(samples, run))
+
+
+def normal_classes_of(samples: Samples, run: Run) -> tuple[int, ...]:
+    """Which classes of another source are normal: what it says itself, else those named as in the run.
+
+    Raises:
+        InputError: the source does not say, and has no class of such a name.
+    """
+    if samples.normal_classes is not None:
+        return samples.normal_classes
+    about = run.split.settings
+    names = {about["class_names"][index] for index in about["normal_classes"]}
+    found = tuple(index for index, name in enumerate(samples.class_names) if name in names)
+    if not found:
+        raise InputError(
+            f"{samples.name}: expected a class that is normal in the run ({', '.join(sorted(names))}), "
+            f"received the classes {', '.join(samples.class_names)}: name the normal class, or "
+            "put one kind into a folder of its own"
+        )
+    return found
 
 
 def load_for(run: Run, source: str | Path) -> Samples:
@@ -296,7 +328,7 @@ def fit(
     if log_dir is not None and tensorboard_installed():
         callbacks.append(TensorBoardReport(log_dir, labelled))
     elif log_dir is not None:
-        logger.warning("no TensorBoard events: the package is missing (pip install agad-tf[tensorboard])")
+        logger.warning("no TensorBoard events: the package is missing (pip install 'agad-tf[tensorboard]')")
     history = model.fit(
         samples.x[train_rows],
         labels,
@@ -358,7 +390,7 @@ def evaluate_split(model, samples, split, calibration=None) -> tuple[np.ndarray,
 
 def _check_alive(model, x) -> None:
     if not np.isfinite(model.predict(x, verbose=0)).all():
-        raise InputError(
+        raise CollapsedError(
             "expected finite scores after training, received NaN: training collapsed; lower the learning "
             "rate, or train without --literal"
         )

@@ -68,6 +68,15 @@ class NormalOnlySelection(keras.callbacks.Callback):
         for variable, value in zip(self._scoring_variables(), self._best, strict=bool(self._best)):
             variable.assign(value)
 
+    def get_state(self) -> dict:
+        """What `Checkpoints` keeps, for an interrupted training to choose among all its epochs."""
+        return {"values": self.values, "best_epoch": self.best_epoch, "best": self._best}
+
+    def set_state(self, state: dict) -> None:
+        """Takes back what `get_state` gave."""
+        self.values, self.best_epoch = list(state["values"]), state["best_epoch"]
+        self._best = list(state["best"])
+
     def _measure(self) -> float:
         error = second_error = 0.0
         for start in range(0, len(self.normals), self.batch_size):
