@@ -202,7 +202,7 @@ def test_figures_of_readme_are_those_of_the_results():
         for figure, of in zip(row(text, name), classes, strict=True):
             data, label = of.replace("Fashion-", "fashion_").lower().replace(" ", " | ").split(" | ")
             start = f"| {data} | {label} | {gamma} | {method} |"
-            (line,) = (line for line in results.splitlines() if line.startswith(start))
+            (line,) = {line for line in results.splitlines() if line.startswith(start)}
             _, epochs, runs, last = cells(line)[5:9]
             assert (epochs, runs) == (length, "3")
             assert last.split(" ")[0] == figure.split(" ")[0], (name, of)

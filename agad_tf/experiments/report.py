@@ -9,6 +9,7 @@ from agad_tf.experiments.grid_policies import POLICIES
 from agad_tf.experiments.jobs import (
     NOT_MADE,
     OWN,
+    bn_strategies,
     fashion_pairs,
     image_baselines,
     jobs_of_cell,
@@ -127,6 +128,7 @@ def at_a_glance(results: Path) -> str:
     parts += [f"![Six tables, every method]({SIX_TABLES})", ""] if six_tables(runs) else []
     for title, jobs in (
         ("AGAD, naive net", naive_agad(3)),
+        ("AGAD's batch-norm strategies, as its Table 5 compares them", bn_strategies(3)),
         ("The alternatives on the same classes and splits", image_baselines(3)),
         ("AA-BiGAN on pairs of Fashion-MNIST", fashion_pairs(3)),
         ("PneumoniaMNIST, a row of its own", pneumonia(3)),
@@ -242,7 +244,11 @@ def missing(runs: Results, costs: Costs) -> list[str]:
 def computing(folder: Path) -> list[str]:
     """Hours behind the results files that the report stands on."""
     found = hours_in(folder)
-    lines = header("file", "hours")
+    lines = header("file", "hours of one core")
     lines += [row(f"[{name}]({name})", f"{value:.2f}") for name, value in found.items()]
     lines.append(row("both", f"{sum(found.values()):.2f}"))
-    return [*lines, "", "The other results files belong to the pages of their own experiments."]
+    about = [
+        "The machine has two cores, and most runs were made two at a time. The other results files belong",
+        "to the pages of their own experiments.",
+    ]
+    return [*lines, "", *about]
