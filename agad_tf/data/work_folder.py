@@ -15,7 +15,11 @@ _OWN = re.compile(rf"\.?({'|'.join(records.KINDS)})-\d+-of-\d+\.(tfrecord|npz|pa
 
 @contextmanager
 def work_folder(out: Path) -> Iterator[Path]:
-    """`out`.partial, for one process at a time; kept after an interruption or an error."""
+    """`out`.partial, for one process at a time; kept after an interruption or an error.
+
+    Raises:
+        InputError: another process works in it, or it is a folder of somebody else.
+    """
     out = named(out)
     folder = out.with_name(out.name + ".partial")
     if folder.exists() and not (folder / records.LOCK).exists():
