@@ -1,7 +1,9 @@
 """The report: whole in one file, true to the metrics, and alive with whatever a test set lacks."""
 
 import base64
+import dataclasses
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -174,6 +176,13 @@ def test_survives_complete_separation():
     assert page.value("misses_per_1000") == 0
     assert "every anomaly scores higher" in page.words
     assert "None: no anomalies were missed" in page.words
+
+
+def test_survives_names_that_are_no_unicode(tmp_path):
+    data = make()
+    names = (os.fsdecode(b"gr\xf6\xdfe.png"),) * len(data.scores)
+    write_report(tmp_path / "report.html", dataclasses.replace(data, names=names))
+    assert "gr\\udcf6\\udcdfe.png" in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_survives_tables_and_equal_scores():
