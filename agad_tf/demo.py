@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agad_tf.data.sources import load_samples
+from agad_tf.data.sources.load import load_samples
 from agad_tf.export import score_saved_model
 from agad_tf.export.saved_model import export_saved_model
 from agad_tf.training.configuration import configure

@@ -63,8 +63,8 @@ def development_images(source: Path, path: Path) -> None:
 
 def development_rows(source: Path, path: Path) -> None:
     """A table without the test rows of the first development seed."""
-    from agad_tf.data.protocols import one_class_split
-    from agad_tf.data.sources import load_samples
+    from agad_tf.data.sources.load import load_samples
+    from agad_tf.data.splits.protocols import one_class_split
     from agad_tf.experiments.tables import FIRST_DEVELOPMENT_SEED, PROTOCOL
 
     samples = load_samples(source)

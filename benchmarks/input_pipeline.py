@@ -50,7 +50,7 @@ def write_sources(folder: Path, count: int, side: int, kinds: tuple[str, ...]) -
     """`set.npz`, `folder/` and `shards/` of the same images, one in twenty an anomaly."""
     from PIL import Image
 
-    from agad_tf.data.prepare import prepare
+    from agad_tf.data.sources.prepare import prepare
 
     x, y = images(count, side), (np.arange(count) % 20 == 0).astype(int)
     np.savez(folder / "set.npz", x=x, y=y, class_names=["normal", "anomaly"])
@@ -75,7 +75,7 @@ def peak() -> float:
 
 def batches(source: str, cache: str | None):
     """(dataset, seconds until there is one)"""
-    from agad_tf.data.quota import quota_batches
+    from agad_tf.data.batches.quota import quota_batches
     from agad_tf.training.loading import load
 
     started = time.perf_counter()

@@ -8,8 +8,8 @@ itself.
 import keras
 import numpy as np
 
-from agad_tf.data.quota import quota_batches
-from agad_tf.edge import resize_bilinear
+from agad_tf.data.batches.quota import quota_batches
+from agad_tf.pixels import resize_bilinear
 
 FLOAT32, FLOAT16 = 1e-5, 1e-3
 

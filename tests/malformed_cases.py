@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from agad_tf.data.images import read_image
+from agad_tf.data.sources.images import read_image
 from agad_tf.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".JPEG", ".bmp")

@@ -22,8 +22,9 @@ from malformed_cases import (
 from serving_cases import FEATURES, detector, exports, served, squared_length, tflite
 
 from agad_tf.cli import main
-from agad_tf.edge import EdgeModel, preprocess, score_files
+from agad_tf.edge import EdgeModel, score_files
 from agad_tf.errors import InputError
+from agad_tf.pixels import preprocess
 from agad_tf.serving import Client
 
 AGREEMENT = 1e-5

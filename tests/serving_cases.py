@@ -13,7 +13,7 @@ from agad_cases import batch, make, photographs, train_once
 from loopback_server import Models
 from PIL import Image
 
-from agad_tf.data.images import decode_image
+from agad_tf.data.sources.images import decode_image
 from agad_tf.evaluation.thresholds import calibrate
 from agad_tf.export.saved_model import export_saved_model
 from agad_tf.export.tflite import export_tflite

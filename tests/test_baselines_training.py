@@ -11,7 +11,7 @@ from training_cases import Interruption, Killed
 
 from agad_tf.baselines import BASELINES
 from agad_tf.baselines.base import Phases, RateDrop
-from agad_tf.data.quota import quota_batches
+from agad_tf.data.batches.quota import quota_batches
 from agad_tf.training import Checkpoints
 
 # Which networks a step moves, in each phase of those that have two.

@@ -10,10 +10,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from agad_tf.cli import main
-from agad_tf.data.prepare import prepare
-from agad_tf.data.protocols import one_class_split
 from agad_tf.data.rows import LazyRows
-from agad_tf.data.sources import load_samples
+from agad_tf.data.sources.load import load_samples
+from agad_tf.data.sources.prepare import prepare
+from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.errors import InputError
 from agad_tf.training.loading import load
 

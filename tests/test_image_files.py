@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agad_tf.data.images import decode_all, set_channels
-from agad_tf.data.sources import list_images, load_samples, read_image
+from agad_tf.data.sources.images import decode_all, set_channels
+from agad_tf.data.sources.load import list_images, load_samples, read_image
 from agad_tf.errors import InputError
 
 RNG = np.random.default_rng(0)

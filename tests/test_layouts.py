@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agad_tf.data.listing import list_folder, list_manifest
-from agad_tf.data.prepare import prepare
-from agad_tf.data.protocols import one_class_split
-from agad_tf.data.quota import quota_batches
-from agad_tf.data.sources import load_samples
+from agad_tf.data.batches.quota import quota_batches
+from agad_tf.data.sources.listing import list_folder, list_manifest
+from agad_tf.data.sources.load import load_samples
+from agad_tf.data.sources.prepare import prepare
+from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.errors import InputError
 from agad_tf.layers import ImagePreprocessing
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agad_tf.data.protocols import one_class_split
-from agad_tf.data.sources import load_samples
+from agad_tf.data.sources.load import load_samples
+from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.errors import InputError
 from agad_tf.layers import ImagePreprocessing
 from agad_tf.training.localisation import check_masks, pixel_report

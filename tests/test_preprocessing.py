@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from agad_tf.edge import centre_crop, preprocess, resize_bilinear
 from agad_tf.layers import ImagePreprocessing
+from agad_tf.pixels import centre_crop, preprocess, resize_bilinear
 
 SIZES = [
     ((7, 5), (13, 11)),

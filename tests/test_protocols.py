@@ -6,9 +6,9 @@ import itertools
 import numpy as np
 import pytest
 
-from agad_tf.data.protocols import Split, one_class_split
 from agad_tf.data.samples import Samples
-from agad_tf.data.sources import load_samples
+from agad_tf.data.sources.load import load_samples
+from agad_tf.data.splits.protocols import Split, one_class_split
 from agad_tf.errors import InputError
 
 PARTS = [

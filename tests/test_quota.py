@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from agad_tf.data.quota import anomalies_per_batch, quota_batches
+from agad_tf.data.batches.quota import anomalies_per_batch, quota_batches
 from agad_tf.errors import InputError
 
 

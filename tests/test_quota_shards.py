@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from agad_tf.data.prepare import prepare
-from agad_tf.data.quota import quota_batches
+from agad_tf.data.batches.quota import quota_batches
 from agad_tf.data.rows import LazyRows
-from agad_tf.data.sources import load_samples
+from agad_tf.data.sources.load import load_samples
+from agad_tf.data.sources.prepare import prepare
 from agad_tf.errors import InputError
 
 
@@ -129,8 +129,8 @@ def test_a_killed_epoch_goes_on_at_the_same_batch(tmp_path):
         """
         import os, signal, sys
         import numpy as np
-        from agad_tf.data.quota import quota_batches
-        from agad_tf.data.sources import load_samples
+        from agad_tf.data.batches.quota import quota_batches
+        from agad_tf.data.sources.load import load_samples
         folder, epoch, step, steps, out, kill = sys.argv[1:]
         samples = load_samples(folder)
         normal, anomaly = samples.x[samples.classes == 0], samples.x[samples.classes == 1]

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agad_tf.data.grouping import content_groups
-from agad_tf.data.prepare import prepare
-from agad_tf.data.protocols import one_class_split
-from agad_tf.data.records import shard_examples, verify_shards
 from agad_tf.data.rows import LazyRows
-from agad_tf.data.sources import load_samples
+from agad_tf.data.sources.load import load_samples
+from agad_tf.data.sources.prepare import prepare
+from agad_tf.data.sources.shards import shard_examples, verify_shards
+from agad_tf.data.splits.grouping import content_groups
+from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -313,7 +313,7 @@ def test_kill_in_the_middle_changes_nothing(tmp_path):
     code = textwrap.dedent(
         """
         import sys
-        from agad_tf.data.prepare import prepare
+        from agad_tf.data.sources.prepare import prepare
         prepare(sys.argv[1], sys.argv[2], shard_bytes=20 * 256, progress=False)
         """
     )

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from agad_tf.data.sources import load_samples
+from agad_tf.data.sources.load import load_samples
 from agad_tf.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -31,7 +31,7 @@ def refused(message, *args, **kwargs):
 
 def test_no_tensorflow_is_loaded():
     code = (
-        "import sys, agad_tf.data.sources, agad_tf.data.protocols, agad_tf.edge;"
+        "import sys, agad_tf.data.sources.load, agad_tf.data.splits.protocols, agad_tf.edge;"
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from agad_tf.data.prepare import prepare
-from agad_tf.data.sources import load_samples
+from agad_tf.data.sources.load import load_samples
+from agad_tf.data.sources.prepare import prepare
 from agad_tf.errors import InputError
 
 tfds = pytest.importorskip("tensorflow_datasets")

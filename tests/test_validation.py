@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 
-from agad_tf.data.prepare import prepare
-from agad_tf.data.protocols import one_class_split
 from agad_tf.data.samples import Samples
-from agad_tf.data.sources import load_samples
-from agad_tf.data.validation import table, validate
+from agad_tf.data.sources.load import load_samples
+from agad_tf.data.sources.prepare import prepare
+from agad_tf.data.splits.inspection import table, validate
+from agad_tf.data.splits.protocols import one_class_split
 
 RNG = np.random.default_rng(0)
 

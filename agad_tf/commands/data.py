@@ -29,7 +29,7 @@ def prepare(source, out, normal_classes, channels, quiet, json_output, **setting
     Example: agad-tf prepare photos/ shards/photos --image-size 64 --on-error skip
     """
     with quiet_stdout():
-        from agad_tf.data.prepare import prepare as prepare_shards
+        from agad_tf.data.sources.prepare import prepare as prepare_shards
 
         manifest = prepare_shards(
             source,

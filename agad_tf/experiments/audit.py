@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from agad_tf.data.sources import Samples
-from agad_tf.data.split import Split
+from agad_tf.data.sources.load import Samples
+from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation.metrics import auroc
 from agad_tf.files import write_atomically

@@ -23,7 +23,7 @@ RESULTS = Path("docs/results/collected_anomalies.jsonl")
 
 def split_of(samples, gamma: float, seed: int):
     """All training T-shirts but none held out; anomalies of the collected classes, γ a share of the total."""
-    from agad_tf.data.protocols import one_class_split
+    from agad_tf.data.splits.protocols import one_class_split
 
     return one_class_split(samples, NORMAL, gamma, anomaly_classes=COLLECTED, validation=0.0, seed=seed)
 
@@ -114,7 +114,7 @@ out_option = click.option("--out", type=click.Path(path_type=Path), default=RESU
 @click.option("--gamma", "gammas", multiple=True, type=float, default=GAMMAS, show_default=True)
 def run(data, work, out, epochs, seed, gammas):
     """Trains with and without collected anomalies what is not in the results file yet."""
-    from agad_tf.data.sources import load_samples
+    from agad_tf.data.sources.load import load_samples
 
     one_thread()
     code = commit()  # now: that which was loaded

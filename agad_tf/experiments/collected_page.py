@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from agad_tf.data.sources import load_samples
+from agad_tf.data.sources.load import load_samples
 from agad_tf.evaluation.heatmaps import as_pictures
 from agad_tf.experiments.collected_anomalies import COLLECTED, NORMAL, split_of
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agad_tf.data.sources import load_samples
+from agad_tf.data.sources.load import load_samples
 from agad_tf.errors import InputError
 
 PROBLEMS = (("mnist", 2), ("mnist", 5), ("mnist", 7), ("fashion_mnist", 4), ("fashion_mnist", 7))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agad_tf.data.protocols import one_class_split
-from agad_tf.data.sources import Samples, find, load_samples
-from agad_tf.data.split import Split
+from agad_tf.data.sources.load import Samples, find, load_samples
+from agad_tf.data.splits.protocols import one_class_split
+from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation.metrics import auroc, known_unseen_auroc
 from agad_tf.experiments.grid import Job

@@ -84,8 +84,8 @@ def train_and_watch(data: Path, dataset: str, seed: int, variant: dict, steps: i
     import tensorflow as tf
 
     from agad_tf import AABiGAN
-    from agad_tf.data.protocols import one_class_split
-    from agad_tf.data.sources import load_samples
+    from agad_tf.data.sources.load import load_samples
+    from agad_tf.data.splits.protocols import one_class_split
 
     samples = load_samples(data / f"{dataset}.npz")
     split = one_class_split(samples, **PROTOCOL | variant.get("split", {}), seed=seed)
@@ -281,8 +281,8 @@ def reference_scores(data: Path, dataset: str, seed: int) -> dict:
     """
     from sklearn.neighbors import NearestNeighbors
 
-    from agad_tf.data.protocols import one_class_split
-    from agad_tf.data.sources import load_samples
+    from agad_tf.data.sources.load import load_samples
+    from agad_tf.data.splits.protocols import one_class_split
     from agad_tf.evaluation.metrics import auroc
 
     samples = load_samples(data / f"{dataset}.npz")

@@ -1,4 +1,4 @@
-"""Image files to pixels inside a graph, as `agad_tf.data.images.read_image` decodes them outside of one."""
+"""Image files to pixels inside a graph, as `agad_tf.pixels.read_image` decodes them outside of one."""
 
 import tensorflow as tf
 

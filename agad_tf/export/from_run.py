@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from agad_tf.data.samples import Samples
-from agad_tf.data.split import Split
+from agad_tf.data.splits.split import Split
 from agad_tf.edge import EdgeModel
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds

@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from agad_tf.edge import CROPS
 from agad_tf.errors import InputError
+from agad_tf.pixels import CROPS
 
 
 @keras.saving.register_keras_serializable("agad_tf")
@@ -56,7 +56,7 @@ class ImagePreprocessing(keras.layers.Layer):
         return tf.cast(images, self.compute_dtype) * ((high - low) / 255.0) + low
 
     def _centre(self, images):
-        # Whole numbers, as in agad_tf.edge.centre_crop: both cut at the same pixel.
+        # Whole numbers, as in agad_tf.pixels.centre_crop: both cut at the same pixel.
         shape = tf.shape(images)
         height, width = shape[1], shape[2]
         high, wide = self.image_size

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from agad_tf.data.quota import quota_batches
+from agad_tf.data.batches.quota import quota_batches
 from agad_tf.errors import InputError
 from agad_tf.layers import TableScaling
 from agad_tf.models import loop

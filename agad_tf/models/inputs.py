@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from agad_tf.data.quota import anomalies_per_batch
+from agad_tf.data.batches.quota import anomalies_per_batch
 from agad_tf.data.rows import LazyRows
-from agad_tf.data.tables import table_array
+from agad_tf.data.sources.tables import table_array
 from agad_tf.errors import InputError
 from agad_tf.layers import ImagePreprocessing, TableScaling
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from agad_tf.data.quota import Quota
+from agad_tf.data.batches.quota import Quota
 from agad_tf.errors import InputError
 from agad_tf.replicas import from_chief
 

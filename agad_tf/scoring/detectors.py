@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agad_tf.decoding import read_image
 from agad_tf.errors import InputError
 from agad_tf.files import named
+from agad_tf.pixels import read_image
 from agad_tf.scoring.files import regular
 from agad_tf.serving import Client
 from agad_tf.serving.payload import encoded_image

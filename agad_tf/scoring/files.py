@@ -9,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from agad_tf.data.images import IMAGE_SUFFIXES
+from agad_tf.data.sources.images import IMAGE_SUFFIXES
 from agad_tf.errors import InputError
 
 TABLE_SUFFIXES = (".csv", ".mat", ".npz")

@@ -8,7 +8,7 @@ from typing import IO
 
 import numpy as np
 
-from agad_tf.data.tables import LABEL_NAMES, mat_arrays
+from agad_tf.data.sources.tables import LABEL_NAMES, mat_arrays
 from agad_tf.errors import InputError
 from agad_tf.scoring.files import TABLE_SUFFIXES, Sample, find_files
 

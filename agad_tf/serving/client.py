@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from agad_tf.data.tables import table_array
-from agad_tf.decoding import decode_image
+from agad_tf.data.sources.tables import table_array
 from agad_tf.errors import InputError
+from agad_tf.pixels import decode_image
 from agad_tf.serving.errors import RefusedError, ServingError, TooLargeError, UnavailableError
 from agad_tf.serving.grpc_transport import GrpcTransport
 from agad_tf.serving.payload import LARGEST_SAMPLE, encoded_image, png

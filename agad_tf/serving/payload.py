@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from agad_tf.decoding import decode_image
 from agad_tf.errors import InputError
+from agad_tf.pixels import decode_image
 
 LARGEST_SAMPLE = 128 * 1024**2
 """Bytes of the largest image that is sent at all."""
@@ -18,7 +18,7 @@ _PNG_METADATA = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp", b"tRNS")
 
 
 def encoded_image(source: str | Path | bytes, name: str | None = None) -> bytes:
-    """JPEG or PNG bytes that a server decodes to the pixels of `agad_tf.decoding.read_image`.
+    """JPEG or PNG bytes that a server decodes to the pixels of `agad_tf.pixels.read_image`.
 
     The file is decoded here too: what cannot be read is told here, by name, and not by a server that has a
     whole batch. Its bytes are passed on as they are where both decoders agree on them (grey or colour, 8

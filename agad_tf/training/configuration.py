@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from agad_tf.data.protocols import one_class_split
+from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
 from agad_tf.models import AGAD, AABiGAN, AnomalyDetector

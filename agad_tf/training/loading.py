@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from agad_tf.data.images import MixedSizesError
-from agad_tf.data.prepare import prepare
-from agad_tf.data.records import read_manifest
 from agad_tf.data.rows import LazyRows
-from agad_tf.data.sources import Samples, load_samples
+from agad_tf.data.sources.images import MixedSizesError
+from agad_tf.data.sources.load import Samples, load_samples
+from agad_tf.data.sources.prepare import prepare
+from agad_tf.data.sources.shards import read_manifest
 
 
 def load(
@@ -37,7 +37,7 @@ def load(
         normal_classes: names or indices, for a cache folder of a source that does not name them.
 
     Raises:
-        InputError: see `agad_tf.load_samples` and `agad_tf.data.prepare.prepare`.
+        InputError: see `agad_tf.load_samples` and `agad_tf.data.sources.prepare.prepare`.
     """
     size = tuple(image_size) if isinstance(image_size, list | tuple) else image_size
     if cache is not None and str(cache) != "memory":

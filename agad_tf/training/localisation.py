@@ -4,9 +4,9 @@ import logging
 
 import numpy as np
 
-from agad_tf.data.images import read_image, resize_uint8
 from agad_tf.data.samples import Samples
-from agad_tf.data.split import Split
+from agad_tf.data.sources.images import read_image, resize_uint8
+from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import pixel_metrics
 

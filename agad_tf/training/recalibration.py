@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agad_tf.data.images import resize_uint8
-from agad_tf.data.records import is_shard_folder
-from agad_tf.data.sources import list_images, read_image
+from agad_tf.data.sources.images import resize_uint8
+from agad_tf.data.sources.load import list_images, read_image
+from agad_tf.data.sources.shards import is_shard_folder
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
 from agad_tf.files import write_atomically

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agad_tf.data.sources import Samples
-from agad_tf.data.split import Split
+from agad_tf.data.sources.load import Samples
+from agad_tf.data.splits.split import Split
 from agad_tf.evaluation.report import ReportData, write_report
 from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.models import AnomalyDetector

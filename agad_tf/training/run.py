@@ -12,11 +12,11 @@ import keras
 import numpy as np
 import yaml
 
-from agad_tf.data import validation
-from agad_tf.data.protocols import one_class_split, whole_as_test
 from agad_tf.data.rows import LazyRows
-from agad_tf.data.sources import Samples
-from agad_tf.data.split import Split
+from agad_tf.data.sources.load import Samples
+from agad_tf.data.splits import inspection as validation
+from agad_tf.data.splits.protocols import one_class_split, whole_as_test
+from agad_tf.data.splits.split import Split
 from agad_tf.errors import CollapsedError, InputError
 from agad_tf.evaluation import thresholds
 from agad_tf.evaluation.summary import summarise

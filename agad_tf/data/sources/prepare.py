@@ -18,19 +18,19 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from agad_tf.data import records
-from agad_tf.data.grouping import content_digest
-from agad_tf.data.images import (
+from agad_tf.data.sources import shards as records
+from agad_tf.data.sources.images import (
     MixedSizesError,
     check_crop,
     image_is_grey,
     resize_uint8,
     set_channels,
 )
-from agad_tf.data.inventory import Inventory, take_inventory
-from agad_tf.data.protocols import normal_class_indices
-from agad_tf.data.sources import check_size
-from agad_tf.data.work_folder import own_files, remove, work_folder
+from agad_tf.data.sources.inventory import Inventory, take_inventory
+from agad_tf.data.sources.load import check_size
+from agad_tf.data.sources.work_folder import own_files, remove, work_folder
+from agad_tf.data.splits.grouping import content_digest
+from agad_tf.data.splits.protocols import normal_class_indices
 from agad_tf.errors import InputError
 
 SHARD_BYTES = 128 * 2**20

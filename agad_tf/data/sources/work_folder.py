@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agad_tf.data import records
+from agad_tf.data.sources import shards as records
 from agad_tf.errors import InputError
 from agad_tf.files import named
 

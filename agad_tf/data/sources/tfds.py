@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from agad_tf.data.images import MixedSizesError, resize_uint8, set_channels
 from agad_tf.data.samples import Samples, normal_by_name
+from agad_tf.data.sources.images import MixedSizesError, resize_uint8, set_channels
 from agad_tf.errors import InputError
 
 _PARTS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}

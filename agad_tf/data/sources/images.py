@@ -1,4 +1,4 @@
-"""Many images, from files or arrays, as one array of uint8 pixels; `agad_tf.decoding` decodes one."""
+"""Many images, from files or arrays, as one array of uint8 pixels; `agad_tf.pixels` decodes one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from agad_tf.decoding import decode_image as decode_image
-from agad_tf.decoding import image_is_grey as image_is_grey
-from agad_tf.decoding import read_image as read_image
-from agad_tf.decoding import set_channels as set_channels
-from agad_tf.edge import CROPS, centre_crop, resize_bilinear
 from agad_tf.errors import InputError
+from agad_tf.pixels import CROPS, centre_crop, resize_bilinear
+from agad_tf.pixels import decode_image as decode_image
+from agad_tf.pixels import image_is_grey as image_is_grey
+from agad_tf.pixels import read_image as read_image
+from agad_tf.pixels import set_channels as set_channels
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
 _CHUNK = 256  # images decoded ahead of the writer, and images resized at once: bounds the memory

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agad_tf.data.images import IMAGE_SUFFIXES
 from agad_tf.data.samples import NORMAL_NAMES, normal_by_name
+from agad_tf.data.sources.images import IMAGE_SUFFIXES
 from agad_tf.errors import InputError
 
 _log = logging.getLogger(__name__)

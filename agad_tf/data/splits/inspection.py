@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from agad_tf.data.grouping import content_groups, is_in
 from agad_tf.data.rows import LazyRows
 from agad_tf.data.samples import Samples
-from agad_tf.data.split import Split
+from agad_tf.data.splits.grouping import content_groups, is_in
+from agad_tf.data.splits.split import Split
 
 PIXEL_SAMPLE = 10_000
 """Images of shards whose pixels are looked at, evenly spread; of arrays all are."""

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from agad_tf.data.arrays import load_npz
-from agad_tf.data.images import check_crop, decode_all, image_array, read_image
-from agad_tf.data.listing import Listing, is_manifest, list_folder, list_images, list_manifest
-from agad_tf.data.records import is_shard_folder, load_shards
 from agad_tf.data.samples import Samples
-from agad_tf.data.tables import load_csv, load_mat
+from agad_tf.data.sources.arrays import load_npz
+from agad_tf.data.sources.images import check_crop, decode_all, image_array, read_image
+from agad_tf.data.sources.listing import Listing, is_manifest, list_folder, list_images, list_manifest
+from agad_tf.data.sources.shards import is_shard_folder, load_shards
+from agad_tf.data.sources.tables import load_csv, load_mat
 from agad_tf.errors import InputError
 
 __all__ = ["Samples", "list_images", "load_samples", "read_image"]
@@ -34,12 +34,12 @@ def load_samples(
     Args:
         spec: one of
             - "digits": the 1797 handwritten digits of scikit-learn, 8 x 8 x 1, no split of their own;
-            - an `.npz` archive (see `agad_tf.data.arrays.load_npz` for the layouts);
+            - an `.npz` archive (see `agad_tf.data.sources.arrays.load_npz` for the layouts);
             - a `.csv` table or an ODDS `.mat` file;
             - a folder with `normal/` (or `good/`) and `anomaly/`, or one folder a class, or `train/` and
               `test/` (and `val/`) that each hold such folders, with or without the `ground_truth/` of MVTec
               AD. JPEG, PNG and BMP files, read as `read_image` says;
-            - a `.csv` manifest of image files (see `agad_tf.data.listing.list_manifest`);
+            - a `.csv` manifest of image files (see `agad_tf.data.sources.listing.list_manifest`);
             - a folder of shards that `agad-tf prepare` wrote;
             - "tfds:NAME": an image classification set of TensorFlow Datasets (extra `tfds`).
             A relative path that does not exist is also looked for under the folder in $AGAD_TF_DATA and in
@@ -47,7 +47,8 @@ def load_samples(
         image_size: (height, width), or one number for both; images are resized bilinearly and rounded. None
             keeps the size, which must then be the same for all.
         channels: 1 or 3; None keeps 1 where every image is grey, else 3.
-        label_column: name or position of the label in a CSV file; None: see `agad_tf.data.tables.load_csv`.
+        label_column: name or position of the label in a CSV file; None: see
+            `agad_tf.data.sources.tables.load_csv`.
         crop: what a resize does to another aspect: "stretch" it, or cut out the "centre" of the new aspect.
 
     Returns:
@@ -68,7 +69,7 @@ def load_samples(
     if spec == "digits":
         return _digits(size, channels)
     if str(spec).startswith(TFDS):
-        from agad_tf.data.tfds import load_tfds
+        from agad_tf.data.sources.tfds import load_tfds
 
         return load_tfds(str(spec).removeprefix(TFDS), size, channels, crop)
     path = find(spec)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agad_tf.data.grouping import by_group, content_groups, is_in, stratified_share, stream
 from agad_tf.data.samples import Samples
-from agad_tf.data.split import Split
+from agad_tf.data.splits.grouping import by_group, content_groups, is_in, stratified_share, stream
+from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 
 __all__ = ["Split", "one_class_split"]

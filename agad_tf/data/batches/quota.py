@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from agad_tf.data.augmentation import Augmentation, augmentation_layers, augmented
+from agad_tf.data.batches.augmentation import Augmentation, augmentation_layers, augmented
+from agad_tf.data.batches.streams import IndexedRows, StreamedRows
 from agad_tf.data.rows import LazyRows
-from agad_tf.data.streams import IndexedRows, StreamedRows
 from agad_tf.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -98,8 +98,8 @@ def quota_batches(
         worker: which of them this is, from 0. It gets its slice of every batch, batch_size / workers rows,
             and reads no other rows: however the data lie in files, no worker is without anomalies.
         augment: a Keras image augmentation layer or several, applied to the training batches (see
-            `agad_tf.data.augmentation.augmentation_layers`); their draws too depend on seed, epoch and step
-            alone. None, as in the papers, leaves the images as they are.
+            `agad_tf.data.batches.augmentation.augmentation_layers`); their draws too depend on seed,
+            epoch and step alone. None, as in the papers, leaves the images as they are.
         shuffle_buffer: elements a shuffle holds where datasets are given. Arrays are shuffled whole.
 
     Returns:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from agad_tf.data.images import decode_all, decode_image, image_array
 from agad_tf.data.samples import Samples, encode_labels, label_vector
-from agad_tf.data.tables import table_array
+from agad_tf.data.sources.images import decode_all, decode_image, image_array
+from agad_tf.data.sources.tables import table_array
 from agad_tf.errors import InputError
 
 # part -> (data, labels) for the layouts of keras.datasets and of MedMNIST

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from agad_tf.data import records
-from agad_tf.data.grouping import content_digest
-from agad_tf.data.images import read_image
-from agad_tf.data.listing import Listing
 from agad_tf.data.samples import Samples
-from agad_tf.data.sources import TFDS, find, list_source, load_samples
+from agad_tf.data.sources import shards as records
+from agad_tf.data.sources.images import read_image
+from agad_tf.data.sources.listing import Listing
+from agad_tf.data.sources.load import TFDS, find, list_source, load_samples
+from agad_tf.data.splits.grouping import content_digest
 from agad_tf.errors import InputError
 
 

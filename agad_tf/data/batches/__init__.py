@@ -1,0 +1,1 @@
+"""Batches for `fit`: a guaranteed number of anomalies in each, a bounded share of repeats."""

@@ -1,0 +1,205 @@
+"""Pixels: decode, resize, crop and scale; the one definition, in NumPy, with Pillow where files are read.
+
+Data, boards and servers' clients share it; the layer `ImagePreprocessing` is its twin in the graph,
+tested equal.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agad_tf.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CROPS = ("stretch", "centre")
+"""What a resize to another aspect does: distort the image, or cut out its centre first."""
+
+_FORMATS = ("BMP", "JPEG", "PNG")
+_DECODE_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+def read_image(path: str | Path, channels: int | None = None) -> np.ndarray:
+    """Decodes one JPEG, PNG or BMP file.
+
+    EXIF rotation is applied. Transparent pixels are composited over black. 16-bit grey keeps its high byte
+    (value // 256). Palette, CMYK and other colour modes become RGB; of an animation the first frame is read.
+
+    Args:
+        path: the file.
+        channels: 1 (colour becomes ITU-R 601 luma), 3 (grey is repeated), or None: 1 for grey files, else 3.
+
+    Returns:
+        uint8 (height, width, channels), 0..255.
+
+    Raises:
+        InputError: no such file, or not a readable image; names the file.
+    """
+    return decode_image(Path(path), str(path), channels)
+
+
+def decode_image(source: Path | bytes, name: str, channels: int | None = None) -> np.ndarray:
+    """As `read_image`, from a file or from its bytes; `name` is what an error calls it."""
+    from PIL import Image, ImageOps  # a board that is given arrays needs no Pillow
+
+    try:
+        with Image.open(
+            io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS
+        ) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            pixels = _pixels(image)
+    except (*_DECODE_ERRORS, Image.DecompressionBombError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+        raise InputError(
+            f"{name}: expected a readable JPEG, PNG or BMP image, received: {reason}; replace or remove the "
+            "file"
+        ) from error
+    return set_channels(pixels, channels)
+
+
+def image_is_grey(path: str | Path) -> bool:
+    """Whether `read_image` would give one channel; also true of what it cannot read. Decodes nothing."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            return _is_grey(image)
+    except (*_DECODE_ERRORS, Image.DecompressionBombError):
+        return True
+
+
+def _is_grey(image: Image.Image) -> bool:
+    return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"more than 16 bits a pixel (values {values.min()} to {values.max()})")
+        # The high byte, as libpng strips 16 bits to 8 and as Pillow already did for 16-bit colour.
+        return (values >> 8).astype(np.uint8)[..., None]
+    grey = _is_grey(image)
+    if image.has_transparency_data:
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        pixels = np.asarray(Image.alpha_composite(black, image.convert("RGBA")).convert("RGB"))
+        return pixels[..., :1].copy() if grey else pixels
+    mode = "L" if grey else "RGB"
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    return pixels[..., None] if grey else pixels
+
+
+def set_channels(images: np.ndarray, channels: int | None) -> np.ndarray:
+    """Changes uint8 (..., 1 or 3) to `channels`; grey is repeated, colour becomes ITU-R 601 luma."""
+    if channels not in (None, 1, 3):
+        raise InputError(
+            f"expected channels 1 or 3, received {channels}; leave it out to keep what the images have"
+        )
+    if channels is None or images.shape[-1] == channels:
+        return images
+    if channels == 3:
+        return np.repeat(images, 3, axis=-1)
+    # Fixed-point weights in 1/65536, rounded: what Pillow's own conversion to grey computes.
+    weights = np.array([19595, 38470, 7471], np.uint32)
+    return ((images.astype(np.uint32) @ weights + 0x8000) >> 16).astype(np.uint8)[..., None]
+
+
+def resize_bilinear(images: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Resizes images bilinearly with half-pixel centres and without antialiasing.
+
+    The twin of `tf.image.resize(images, size, "bilinear", antialias=False)`: output pixel i reads the input
+    at (i + 0.5) * input_size / output_size - 0.5, and neighbours outside of the image are the border pixels.
+
+    Args:
+        images: (n, height, width, channels) or (height, width, channels), any numeric dtype and range.
+        size: new (height, width); one number stands for both.
+
+    Returns:
+        float32, same rank and range as `images`, not rounded.
+
+    Raises:
+        ValueError: wrong rank, an empty image, or a size under 1.
+    """
+    images = np.asarray(images)
+    if images.ndim not in (3, 4) or 0 in images.shape[-3:]:
+        raise ValueError(
+            "resize_bilinear expects images (n, h, w, c) or (h, w, c) with h, w, c > 0, received shape "
+            f"{images.shape}"
+        )
+    height, width = (size, size) if isinstance(size, int | np.integer) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"resize_bilinear expects a size of at least 1 x 1, received {height} x {width}")
+    left, right, weight = _taps(images.shape[-2], width)
+    columns = images[..., left, :].astype(np.float32)
+    columns += (images[..., right, :].astype(np.float32) - columns) * weight[:, None]
+    top, bottom, weight = _taps(images.shape[-3], height)
+    rows = columns[..., top, :, :]
+    rows += (columns[..., bottom, :, :] - rows) * weight[:, None, None]
+    return rows
+
+
+def centre_crop(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The largest window in the middle of images that has the aspect of `size`.
+
+    Its longer side is the image's, the other rounded to the nearest pixel; an odd rest leaves one pixel more
+    at the bottom and right.
+
+    Args:
+        images: (..., height, width, channels).
+        size: (height, width) whose aspect is kept.
+
+    Returns:
+        A view of `images`, (..., cropped height, cropped width, channels).
+    """
+    height, width = images.shape[-3:-1]
+    high, wide = size
+    inner_height = max(1, min(height, (2 * width * high + wide) // (2 * wide)))
+    inner_width = max(1, min(width, (2 * height * wide + high) // (2 * high)))
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    return images[..., top : top + inner_height, left : left + inner_width, :]
+
+
+def preprocess(
+    images: np.ndarray,
+    image_size: tuple[int, int],
+    value_range: tuple[float, float] = (-1.0, 1.0),
+    crop: str = "stretch",
+) -> np.ndarray:
+    """uint8 images of any size to what the networks take; the twin of the layer `ImagePreprocessing`.
+
+    Args:
+        images: uint8 (n, height, width, channels) or (height, width, channels).
+        image_size: (height, width) of the result.
+        value_range: the values that 0 and 255 are mapped to.
+        crop: "stretch" resizes the whole image, "centre" its largest window of the new aspect.
+
+    Returns:
+        float32, same rank, in `value_range`.
+    """
+    low, high = value_range
+    if crop == "centre":
+        images = centre_crop(images, image_size)
+    return resize_bilinear(images, image_size) * np.float32((high - low) / 255.0) + np.float32(low)
+
+
+def _taps(before: int, after: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of the two source pixels of each target pixel, and the weight of the second."""
+    # float32 throughout, as in TensorFlow's kernel: in float64 a source position that is whole in one
+    # arithmetic can fall just under it in the other.
+    scale = np.float32(before) / np.float32(after)
+    source = (np.arange(after, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    floor = np.floor(source)
+    low = np.clip(floor, 0, before - 1).astype(np.intp)
+    high = np.clip(np.ceil(source), 0, before - 1).astype(np.intp)
+    return low, high, source - floor
