@@ -14,7 +14,7 @@ ROOT = Path(agad_tf.__file__).parent
 
 # A package may import those of the lines above its own, and itself.
 ORDER = [
-    {"errors", "files", "pixels", "edge", "replicas"},
+    {"errors", "files", "identity", "pixels", "edge", "replicas"},
     {"layers"},
     {"networks"},
     {"models"},
@@ -145,7 +145,18 @@ def without_tensorflow():
     for path in modules():
         package = package_of(path)
         in_data = package == "data" and path.name not in WITH_TENSORFLOW_IN_DATA
-        light = {"evaluation", "pixels", "edge", "errors", "serving", "scoring", "cli", "commands", None}
+        light = {
+            "evaluation",
+            "identity",
+            "pixels",
+            "edge",
+            "errors",
+            "serving",
+            "scoring",
+            "cli",
+            "commands",
+            None,
+        }
         if in_data or package in light:
             yield path
 

@@ -1,0 +1,116 @@
+"""What a detector knows of its input: columns, kind and range of values; checked at every door.
+
+A model, a run and an export each carry one `Identity`. Whoever hands samples to one of them (arrays, tensors,
+datasets, files, requests) asks it first: what must be wrong is refused in one line, what may be wrong is
+warned of. NumPy and the standard library only: boards read it too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from agad_tf.errors import InputError
+
+logger = logging.getLogger("agad_tf")
+
+KINDS = ("uint8", "float", "table")
+"""Images as stored, images already in the model's range, rows of a table."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the samples of training were; JSON-able by `to_dict`.
+
+    Attributes:
+        kind: one of `KINDS`; None before training, and of models saved before this was kept.
+        columns: names of the columns in the model's order (tables that had names), else None.
+        smallest, largest: range of the values that training saw (float images), else None.
+        preprocessing: version of the resize, see `agad_tf.pixels`; 1 shrinks without antialiasing, 2 with.
+    """
+
+    kind: str | None = None
+    columns: tuple[str, ...] | None = None
+    smallest: float | None = None
+    largest: float | None = None
+    preprocessing: int = 1
+
+    def __post_init__(self):
+        if self.kind not in (None, *KINDS):
+            raise InputError(f"identity expects a kind of {', '.join(KINDS)}, received {self.kind!r}")
+        if self.columns is not None:
+            object.__setattr__(self, "columns", tuple(self.columns))
+            check_names(self.columns, "identity")
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict | None) -> Identity:
+        """What `to_dict` gave; of None, what nothing is known of.
+
+        Raises:
+            InputError: unknown or damaged entries.
+        """
+        try:
+            return cls(**(content or {}))
+        except TypeError as error:
+            raise InputError(
+                f"identity expects the entries of agad_tf, received {error}: save again"
+            ) from None
+
+    def column_order(self, names: Sequence[str] | None, what: str) -> np.ndarray | None:
+        """Positions that bring columns called `names` into the model's order; None where they are in it.
+
+        Args:
+            names: of the columns as they come, without a label; None where they have none.
+            what: the table, for messages.
+
+        Raises:
+            InputError: names that are missing, unknown or twice.
+        """
+        if self.columns is None:
+            return None
+        if names is None:
+            logger.warning(
+                "%s: no column names: taken in the order of training: %s", what, _listed(self.columns)
+            )
+            return None
+        names = tuple(names)
+        check_names(names, what)
+        position = {name: index for index, name in enumerate(names)}
+        missing = [name for name in self.columns if name not in position]
+        unknown = [name for name in names if name not in set(self.columns)]
+        if missing or unknown:
+            received = "; ".join(
+                text
+                for text in (
+                    f"missing: {_listed(missing)}" if missing else "",
+                    f"unknown: {_listed(unknown)}" if unknown else "",
+                )
+                if text
+            )
+            raise InputError(
+                f"{what}: expected the columns of training, {_listed(self.columns)}; received {received}: "
+                "rename, add or remove these columns"
+            )
+        order = np.array([position[name] for name in self.columns], np.int64)
+        return None if (order == np.arange(len(order))).all() else order
+
+
+def check_names(names: Sequence[str], what: str) -> None:
+    """Refuses column names of which one stands twice."""
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise InputError(
+            f"{what}: expected one column of each name, received {_listed(twice)} twice: rename it"
+        )
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
