@@ -22,9 +22,8 @@ def collected(split):
 
 
 def test_labelled_defects_of_several_kinds_in_train(tmp_path):
-    for name, count in {
-        "train/good": 30, "train/scratch": 7, "train/dent": 5, "test/good": 8, "test/scratch": 3, "test/hole": 4,
-    }.items():  # fmt: skip
+    counts = {"train/good": 30, "train/scratch": 7, "train/dent": 5}
+    for name, count in (counts | {"test/good": 8, "test/scratch": 3, "test/hole": 4}).items():
         write(tmp_path / name, count)
     samples = load_samples(tmp_path)
     split = one_class_split(samples)
