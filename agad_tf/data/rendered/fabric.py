@@ -52,7 +52,7 @@ def pose(rng: np.random.Generator) -> Pose:
 
 def background(frame: Frame, rng: np.random.Generator) -> None:
     """None: the cloth fills the picture."""
-    return None
+    return
 
 
 def _place(frame: Frame, flaw: np.random.Generator, margin: float) -> tuple[float, float]:
@@ -67,13 +67,13 @@ def _broken_thread(cloth: Part, flaw: np.random.Generator, weft: np.ndarray, ove
     """One weft thread is missing along a stretch: the warp shows, and the gap is dark."""
     length = between(flaw, 24, 150)
     x, y = _place(cloth.frame, flaw, min(length / 2, 60))
-    across, down = cloth.frame.grid()
+    across, _ = cloth.frame.grid()
     thread = math.floor(y / _PITCH + 256)
     inside = (np.abs(across - np.float32(x)) < length / 2) & (weft == thread)
-    # Threads wander, so the row alone says where it is; ends are frayed.
     gap = inside.astype(np.float32)
-    cloth.paint(gap * ~over, (44, 52, 74), 0.8)
-    cloth.relief = cloth.relief - np.float32(0.7) * gap * ~over * height
+    bare = gap * ~over
+    cloth.paint(bare, (44, 52, 74), 0.8)
+    cloth.relief = cloth.relief - np.float32(0.7) * bare * height
     cloth.mark(gap)
 
 

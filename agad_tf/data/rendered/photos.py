@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,25 +74,29 @@ def render(
     total = n_normal + sum(defects.values())
     images = np.empty((total, height, width, 3), np.uint8)
     masks = np.zeros((total, height, width), bool)
-    kinds, groups, row, number = [], [], 0, 0
-    for kind, count in [(NORMAL, n_normal), *sorted(defects.items())]:
-        for index in range(count):
-            if index % photos_per_part == 0:
-                number += 1
-                part = module.part(
-                    drawn,
-                    number,
-                    None if kind == NORMAL else kind,
-                    np.random.default_rng([seed, object_id, 1, number]),
-                    np.random.default_rng([seed, object_id, 2, number]),
-                )
-            rng = np.random.default_rng([seed, object_id, 3, number, index % photos_per_part])
+    kinds = np.repeat([NORMAL, *sorted(defects)], [n_normal, *(defects[kind] for kind in sorted(defects))])
+    ends = np.flatnonzero(kinds[1:] != kinds[:-1]) + 1
+    parts = [
+        block[start : start + photos_per_part]
+        for block in np.split(np.arange(total), ends)
+        for start in range(0, len(block), photos_per_part)
+    ]
+
+    def shoot(number: int) -> None:
+        rows = parts[number - 1]
+        kind = str(kinds[rows[0]])
+        streams = [np.random.default_rng([seed, object_id, purpose, number]) for purpose in (1, 2)]
+        part = module.part(drawn, number, None if kind == NORMAL else kind, *streams)
+        for index, row in enumerate(rows):
+            rng = np.random.default_rng([seed, object_id, 3, number, index])
             pose = module.pose(rng)
             images[row], masks[row] = photograph(part, pose, _crop(ground, picture, rng), picture, rng)
-            kinds.append(kind)
-            groups.append(f"{number:04d}")
-            row += 1
-    return Photos(name, images, np.array(kinds, str), masks, np.array(groups, str))
+
+    numbers = range(1, len(parts) + 1)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        list(pool.map(shoot, numbers))
+    groups = np.concatenate([[f"{number:04d}"] * len(parts[number - 1]) for number in numbers])
+    return Photos(name, images, kinds.astype(str), masks, groups)
 
 
 def _wider(frame: Frame, margin: float) -> Frame:

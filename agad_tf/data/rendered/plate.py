@@ -41,7 +41,9 @@ def part(frame: Frame, number: int, kind: str | None, rng: np.random.Generator, 
     stamp(digits, f"{number % 10000:04d}", -40, -128, 24, 2.4)
     digits = digits.layer(0.5)
     # Brush strokes run along x: long in x, fine in y; a coarser cloudiness over them.
-    brushed = 3.6 * frame.noise(rng, 150, 1.2) + 2.6 * frame.noise(rng, 40, 1.0) + 2.5 * frame.noise(rng, 90, 70)
+    brushed = (
+        3.6 * frame.noise(rng, 150, 1.2) + 2.6 * frame.noise(rng, 40, 1.0) + 2.5 * frame.noise(rng, 90, 70)
+    )
     grey = np.float32(rng.uniform(160, 172)) + brushed.astype(np.float32)
     colour = grey[..., None] * np.array([0.985, 1.0, 1.03], np.float32)
     plate = Part(frame, cover, colour, 2.6 * edge - 1.3 * rings - 1.1 * digits)
@@ -58,7 +60,10 @@ def part(frame: Frame, number: int, kind: str | None, rng: np.random.Generator, 
 def pose(rng: np.random.Generator) -> Pose:
     """Fed by a fixture: nearly aligned."""
     return Pose(
-        math.radians(rng.normal(0, 1.2)), rng.normal(0, 5), rng.normal(0, 5), 1 + 0.008 * rng.standard_normal()
+        math.radians(rng.normal(0, 1.2)),
+        rng.normal(0, 5),
+        rng.normal(0, 5),
+        1 + 0.008 * rng.standard_normal(),
     )
 
 

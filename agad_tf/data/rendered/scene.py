@@ -252,7 +252,8 @@ def blob(rng: np.random.Generator, x: float, y: float, radius: float, corners: i
     reach = radius * (1 + 0.22 * rng.standard_normal(corners).clip(-2, 2))
     turns = 2 * math.pi * np.arange(corners) / corners
     return [
-        (x + r * math.cos(t), y + r * math.sin(t)) for r, t in zip(reach.tolist(), turns.tolist(), strict=True)
+        (x + r * math.cos(t), y + r * math.sin(t))
+        for r, t in zip(reach.tolist(), turns.tolist(), strict=True)
     ]
 
 
