@@ -13,8 +13,7 @@ from sklearn.datasets import load_digits
 from agad_tf import AGAD, InputError
 from agad_tf.cli import main
 from agad_tf.evaluation.metrics import auroc
-from agad_tf.experiments import audit_study
-from agad_tf.experiments.audit import (
+from agad_tf.training.audit import (
     MODES,
     AuditObserver,
     audit_run,
@@ -24,6 +23,7 @@ from agad_tf.experiments.audit import (
     summary,
 )
 from agad_tf.training.run import load_split
+from study import audit_study
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -90,7 +90,7 @@ def test_neighbours_matter_in_training_mode_only(images):
 
 
 def test_modes_see_the_same_samples_in_their_order(run, monkeypatch):
-    from agad_tf.experiments import audit
+    from agad_tf.training import audit
 
     samples, split = load_split(run.configuration)
     seen = []
@@ -189,10 +189,10 @@ def test_table_of_the_study():
 
 
 def test_the_page_holds_the_table_of_its_file():
-    from agad_tf.experiments.results import read_lines
+    from study.results import read_lines
 
     page = (DOCS / "audit.md").read_text()
-    assert page == audit_study.with_table(page, read_lines(DOCS / "results" / "audit.jsonl"))
+    assert page == audit_study.with_table(page, read_lines(DOCS.parent / "study" / "results" / "audit.jsonl"))
 
 
 def test_the_study_resumes_and_mends_a_cut_line(tmp_path, images, monkeypatch):
@@ -208,7 +208,7 @@ def test_the_study_resumes_and_mends_a_cut_line(tmp_path, images, monkeypatch):
     command = [str(part) for part in [*command, "--batch-size", 128]]
     result = CliRunner().invoke(audit_study.main, command, catch_exceptions=False)
     assert result.exit_code == 0
-    from agad_tf.experiments.results import read_lines
+    from study.results import read_lines
 
     records = read_lines(out)
     assert [record["source"] for record in records] == ["fashion_mnist", "mnist"]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agad_tf.errors import InputError
-from agad_tf.experiments.results import append_lines, read_lines
+from study.results import append_lines, read_lines
 
 BACKENDS = ("loky", "ray")
 
@@ -28,7 +28,7 @@ class Job:
     """One training and its evaluation.
 
     Attributes:
-        dataset: name of the data, see `agad_tf.experiments.grid_training.SOURCES`.
+        dataset: name of the data, see `study.grid_training.SOURCES`.
         method: "agad", "aa_bigan" or a name in `agad_tf.baselines.BASELINES`.
         normal_class: index of the normal class; None for data that say it themselves, such as tables.
         anomaly_classes: classes that the collected anomalies come from; None pools all others.
@@ -38,7 +38,7 @@ class Job:
         ratio: "of_total" or "to_normals".
         backbone: of agad and aa_bigan; None takes the detector's default.
         model, compile: arguments that differ from the defaults.
-        epochs: None takes the paper's, see `agad_tf.experiments.grid_training.epochs_of`.
+        epochs: None takes the paper's, see `study.grid_training.epochs_of`.
         image_size: side that images are resized to; without effect on tables.
         seed: of the split, the weights and the order of samples.
     """

@@ -14,12 +14,12 @@ from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation.metrics import auroc, known_unseen_auroc
-from agad_tf.experiments.grid import Job
-from agad_tf.experiments.grid_policies import POLICIES, possible, select
-from agad_tf.experiments.machine import one_thread
-from agad_tf.experiments.results import commit
-from agad_tf.experiments.tables import DATASETS as TABLES
-from agad_tf.experiments.tables import EVALUATIONS, PROTOCOL, STEPS
+from study.grid import Job
+from study.grid_policies import POLICIES, possible, select
+from study.machine import one_thread
+from study.results import commit
+from study.tables import DATASETS as TABLES
+from study.tables import EVALUATIONS, PROTOCOL, STEPS
 
 SOURCES = {
     **{name: (name,) for name in ("mnist", "fashion_mnist", "pneumoniamnist", "digits", *TABLES)},

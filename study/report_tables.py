@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 
-from agad_tf.experiments.grid import Job, unique
-from agad_tf.experiments.grid_costs import Costs
-from agad_tf.experiments.grid_policies import POLICIES
-from agad_tf.experiments.jobs import (
+from study.grid import Job, unique
+from study.grid_costs import Costs
+from study.grid_policies import POLICIES
+from study.jobs import (
     FASHION_PAIRS,
     NOT_MADE,
     WITHOUT_CONTEXTUAL,
@@ -15,9 +15,9 @@ from agad_tf.experiments.jobs import (
     paper_jobs,
     paper_seeds,
 )
-from agad_tf.experiments.paper_tables import Cell, PaperTable, load
-from agad_tf.experiments.report_lines import Figure, Results, paired
-from agad_tf.experiments.tables import DATASETS, EVALUATIONS, STEPS
+from study.paper_tables import Cell, PaperTable, load
+from study.report_lines import Figure, Results, paired
+from study.tables import DATASETS, EVALUATIONS, STEPS
 
 MISSING = "–"
 COLUMN_NAMES = {

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 from agad_tf.cli import main
 from agad_tf.errors import InputError
-from agad_tf.experiments.grid import Job, Outcome, remaining, run_grid, runs_in, selected, unique
-from agad_tf.experiments.grid_costs import NORMALS, Costs, estimate
-from agad_tf.experiments.grid_policies import POLICIES, possible, select
-from agad_tf.experiments.grid_training import (
+from study.grid import Job, Outcome, remaining, run_grid, runs_in, selected, unique
+from study.grid_costs import NORMALS, Costs, estimate
+from study.grid_policies import POLICIES, possible, select
+from study.grid_training import (
     Parts,
     epochs_of,
     fit_arguments,
@@ -21,10 +21,10 @@ from agad_tf.experiments.grid_training import (
     samples_of,
     split_of,
 )
-from agad_tf.experiments.jobs import NOT_MADE, UNLABELLED, grids, jobs_of, jobs_of_cell
-from agad_tf.experiments.paper_tables import load
-from agad_tf.experiments.results import read_lines
-from agad_tf.experiments.tables import STEPS
+from study.jobs import NOT_MADE, UNLABELLED, grids, jobs_of, jobs_of_cell
+from study.paper_tables import load
+from study.results import read_lines
+from study.tables import STEPS
 
 TINY = Job("digits", "agad", 3, backbone="encoder_decoder", epochs=2, image_size=8)
 
@@ -277,7 +277,7 @@ def test_the_command_line(tmp_path, monkeypatch):
 
 
 def test_a_failed_run_ends_with_status_3(tmp_path, monkeypatch):
-    from agad_tf.commands import reproduce as command
+    from study import reproduce as command
 
     monkeypatch.setattr(command, "_check_data", lambda jobs: None)
     monkeypatch.setattr(command, "_train", lambda job, work, environment, code: pretend(job))
@@ -285,7 +285,7 @@ def test_a_failed_run_ends_with_status_3(tmp_path, monkeypatch):
     arguments = ["reproduce", "naive-agad", "--seeds", "1", "--results", str(results)]
     assert CliRunner().invoke(main, arguments).exit_code == 0
     failing = [Job("mnist", "agad", 7)]
-    monkeypatch.setattr("agad_tf.experiments.jobs.jobs_of", lambda name, seeds: failing)
+    monkeypatch.setattr("study.jobs.jobs_of", lambda name, seeds: failing)
     assert CliRunner().invoke(main, arguments).exit_code == 3
 
 
@@ -293,7 +293,7 @@ def test_a_failed_run_ends_with_status_3(tmp_path, monkeypatch):
 def test_a_real_run_watched_trains_the_same_weights(tmp_path):
     import keras
 
-    from agad_tf.experiments import grid_training
+    from study import grid_training
 
     lines = grid_training.train(TINY, tmp_path)
     reported = {line["policy"]: line for line in lines if line["chosen"]}
@@ -324,7 +324,7 @@ def judged(lines):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, monkeypatch):
-    from agad_tf.experiments import grid_training
+    from study import grid_training
 
     whole = grid_training.train(TINY, tmp_path / "whole")
     monkeypatch.setattr(grid_training, "CHECKPOINT_EVERY", 1)
@@ -349,7 +349,7 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_killed_between_its_last_epoch_and_its_lines_trains_no_epoch_again(tmp_path, monkeypatch):
-    from agad_tf.experiments import grid_training
+    from study import grid_training
 
     def killed(*_):
         raise KeyboardInterrupt
@@ -372,7 +372,7 @@ def test_a_run_killed_between_its_last_epoch_and_its_lines_trains_no_epoch_again
 def test_workers_give_the_lines_that_one_process_gives(tmp_path, backend):
     import functools
 
-    from agad_tf.commands.reproduce import _train
+    from study.reproduce import _train
 
     if backend == "ray":
         ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'agad-tf[ray]'")
@@ -391,7 +391,7 @@ def test_workers_give_the_lines_that_one_process_gives(tmp_path, backend):
 
 
 def test_a_calibration_is_measured_on_the_data():
-    from agad_tf.experiments.grid_costs import calibrate
+    from study.grid_costs import calibrate
 
     job = Job("digits", "isolation_forest", 3, image_size=8)
     line = calibrate(job)

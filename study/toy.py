@@ -1,7 +1,7 @@
 """Where does AA-BiGAN put its mass? Two dimensions, four objectives, many seeds.
 
-    python -m agad_tf.experiments.toy run
-    python -m agad_tf.experiments.toy report
+    python -m study.toy run
+    python -m study.toy report
 
 Normals are eight Gaussians on a ring with one of them missing; the collected anomalies lie in the gap, where
 a generator that joins neighbouring modes spills mass. Measured is the share of G(z) near the anomalies.
@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from agad_tf.experiments.machine import one_thread
-from agad_tf.experiments.results import append_lines, commit, read_lines
+from study.machine import one_thread
+from study.results import append_lines, commit, read_lines
 
 OBJECTIVES = {
     "(7), (8)": {"anomalies": False, "generator": 0.5},
@@ -29,7 +29,7 @@ MODES, SPREAD, LATENT = 8, 0.12, 2
 GAP = np.array([1.0, 0.0])  # where the missing mode would be, and the anomalies are
 NEAR = 3 * SPREAD
 STEPS, BATCH, DRAWN = 4000, 256, 20_000
-RESULTS, PICTURE, PAGE = (Path("docs/results") / name for name in ("toy.jsonl", "toy.png", "toy.md"))
+RESULTS, PAGES = Path("study/results/toy.jsonl"), Path("docs/results")
 
 
 def sample_normals(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -131,13 +131,14 @@ def run(seeds, out, steps):
 
 @main.command()
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
-def report(results):
+@click.option("--pages", type=click.Path(path_type=Path), default=PAGES, show_default=True)
+def report(results, pages):
     """Draws the picture and writes the page."""
-    from agad_tf.experiments import toy_page
+    from study import toy_page
 
     records = read_lines(results)
-    toy_page.picture(records, results.with_name(PICTURE.name))
-    results.with_name(PAGE.name).write_text(toy_page.page(records))
+    toy_page.picture(records, pages / "toy.png")
+    (pages / "toy.md").write_text(toy_page.page(records))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The readings ledger: what each switch did on the development problems, from the result lines of the study.
 
-    python -m agad_tf.experiments.readings
+    python -m study.readings
 
-writes docs/results/readings.md from docs/results/stability.jsonl.
+writes docs/results/readings.md from study/results/stability.jsonl.
 """
 
 from collections.abc import Iterable
@@ -12,10 +12,10 @@ import click
 import numpy as np
 from scipy.stats import spearmanr
 
-from agad_tf.experiments.results import read_lines
-from agad_tf.experiments.stability import SWITCHES
 from agad_tf.files import written_whole
 from agad_tf.models.guard import DivergenceGuard
+from study.results import read_lines
+from study.stability import SWITCHES
 
 FLOOR, FALL = 0.6, 0.15
 """A run collapsed if a score or loss is not finite, or if its last AUROC is under `FLOOR` or more than `FALL`
@@ -211,7 +211,7 @@ def ledger(
     lines = [
         "# Readings ledger",
         "",
-        f"Written by `python -m agad_tf.experiments.readings` from {_about(records, results)}. Development "
+        f"Written by `python -m study.readings` from {_about(records, results)}. Development "
         "problems, naive net, AUROC on a held-out fifth of the training part, last epoch.",
         "",
         "raw: the reconstruction score of the raw generator, as if nothing were averaged or re-estimated.",
@@ -313,13 +313,13 @@ def _row(*cells) -> str:
 @click.option(
     "--results",
     type=click.Path(path_type=Path, exists=True),
-    default="docs/results/stability.jsonl",
+    default="study/results/stability.jsonl",
     show_default=True,
 )
 @click.option(
     "--longer",
     type=click.Path(path_type=Path),
-    default="docs/results/stability_twenty.jsonl",
+    default="study/results/stability_twenty.jsonl",
     show_default=True,
     help="Fewer and longer runs, left out where there is no such file.",
 )

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from agad_tf.errors import InputError
-from agad_tf.experiments.paper_tables import FOLDER, ORIGINS, SUMMARIES, load, names
+from study.paper_tables import FOLDER, ORIGINS, SUMMARIES, load, names
 
 TABLES = [load(name) for name in names()]
 GAMMAS = (0, 0.01, 0.05, 0.1, 0.2)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from agad_tf.errors import InputError
-from agad_tf.experiments.development import PROBLEMS, load_problem
-from agad_tf.experiments.results import read_lines
-from agad_tf.experiments.stability import SWITCHES, plan_jobs
+from study.development import PROBLEMS, load_problem
+from study.results import read_lines
+from study.stability import SWITCHES, plan_jobs
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """How training behaves, epoch by epoch, on the development problems, with one switch turned at a time.
 
-    python -m agad_tf.experiments.stability --plan ledger --data DIR --out docs/results/stability.jsonl
+    python -m study.stability --plan ledger --data DIR --out study/results/stability.jsonl
 
 Every run is one JSON line with its settings and, for each epoch, the AUROC of each score, what can be known
 without anomalies, and the losses. A run whose line is in the file is not repeated. Short runs: small images,
@@ -17,9 +17,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from agad_tf.experiments.development import PROBLEMS, load_problem
-from agad_tf.experiments.machine import one_thread
-from agad_tf.experiments.results import append_lines, commit, read_lines
+from study.development import PROBLEMS, load_problem
+from study.machine import one_thread
+from study.results import append_lines, commit, read_lines
 
 UNSTEADY = {
     "learning_rate": 2e-3,
@@ -103,7 +103,7 @@ def run_job(job: dict, data: str, models: dict | None = None) -> dict:
         models: models of runs before by switch; one that is there is made new instead of built, which saves
             tracing its training step again.
     """
-    from agad_tf.experiments.observation import Observer
+    from study.observation import Observer
 
     one_thread()
     problem = load_problem(

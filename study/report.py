@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from agad_tf.errors import InputError
-from agad_tf.experiments.grid import Job
-from agad_tf.experiments.grid_costs import Costs
-from agad_tf.experiments.grid_policies import POLICIES
-from agad_tf.experiments.jobs import (
+from agad_tf.files import write_atomically
+from study.grid import Job
+from study.grid_costs import Costs
+from study.grid_policies import POLICIES
+from study.jobs import (
     NOT_MADE,
     OWN,
     bn_strategies,
@@ -18,10 +19,10 @@ from agad_tf.experiments.jobs import (
     paper_seeds,
     pneumonia,
 )
-from agad_tf.experiments.paper_tables import load, names
-from agad_tf.experiments.report_lines import Results, all_runs, hours_in
-from agad_tf.experiments.report_plots import CURVES, SIX_TABLES, curves, six_tables
-from agad_tf.experiments.report_tables import (
+from study.paper_tables import load, names
+from study.report_lines import Results, all_runs, hours_in
+from study.report_plots import CURVES, SIX_TABLES, curves, six_tables
+from study.report_tables import (
     MISSING,
     difference,
     figure,
@@ -33,9 +34,8 @@ from agad_tf.experiments.report_tables import (
     paper_section,
     row,
 )
-from agad_tf.experiments.results import read_lines
-from agad_tf.experiments.tables import DATASETS
-from agad_tf.files import write_atomically
+from study.results import read_lines
+from study.tables import DATASETS
 
 BEGIN, END = "<!-- reproduce: begin -->", "<!-- reproduce: end -->"
 PAGES = {"agad": "agad_tables.md", "aa_bigan": "aa_bigan_tables.md"}
@@ -74,15 +74,21 @@ def costs_of(results: Path) -> Costs:
     return Costs([*all_runs(results), *calibrations])
 
 
+COMMITTED, DOCS = (Path(__file__).resolve().parents[1] / name for name in ("study/results", "docs/results"))
+"""Results that are in the repository, and where their pages are."""
+
+
 def write(results: Path) -> list[Path]:
-    """Writes the pages beside the results file, and the comparison into the `README.md` there.
+    """Writes the pages, and the comparison into the `README.md` beside them.
+
+    Those of the repository's results go to `docs/results`, those of another file beside that.
 
     Raises:
         InputError: no such results file.
     """
     if not results.is_file():
         raise InputError(f"expected a results file, found none at {results}: run a table first")
-    folder = results.parent
+    folder = DOCS if results.resolve().parent == COMMITTED else results.parent
     made = pages(results)
     readme = folder / README
     text = readme.read_text("utf-8") if readme.exists() else "# Results\n"
@@ -245,7 +251,7 @@ def computing(folder: Path) -> list[str]:
     """Hours behind the results files that the report stands on."""
     found = hours_in(folder)
     lines = header("file", "hours of one core")
-    lines += [row(f"[{name}]({name})", f"{value:.2f}") for name, value in found.items()]
+    lines += [row(f"[{name}](../../study/results/{name})", f"{value:.2f}") for name, value in found.items()]
     lines.append(row("both", f"{sum(found.values()):.2f}"))
     about = [
         "The machine has two cores, and most runs were made two at a time. The other results files belong",

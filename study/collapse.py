@@ -1,7 +1,7 @@
 """Every loss term of AGAD's generator, and its gradient's norm, step by step through a training.
 
-    python -m agad_tf.experiments.collapse trace --data DIR --source fashion_mnist --normal-class 4 --literal
-    python -m agad_tf.experiments.collapse plot docs/results/collapse_literal.json ... --out FILE.png
+    python -m study.collapse trace --data DIR --source fashion_mnist --normal-class 4 --literal
+    python -m study.collapse plot study/results/collapse_literal.json ... --out FILE.png
 
 On development problems only. The traced training takes the same steps as an untraced one; it costs one more
 backward pass a term.
@@ -14,9 +14,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from agad_tf.experiments.development import load_problem
-from agad_tf.experiments.machine import one_thread
-from agad_tf.experiments.results import commit
+from study.development import load_problem
+from study.machine import one_thread
+from study.results import commit
 
 ANOMALY_MEANS = ("adversarial", "contextual_adversarial", "latent")
 """The means under the reciprocals of equation (10)."""
@@ -122,7 +122,7 @@ def trace(
     """
     import keras
 
-    from agad_tf.experiments.observation import Observer
+    from study.observation import Observer
 
     one_thread()
     keras.utils.set_random_seed(seed)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agad_tf.evaluation.intervals import mean_interval
-from agad_tf.experiments.grid import Job, line_key, runs_in
-from agad_tf.experiments.grid_policies import POLICIES
-from agad_tf.experiments.results import read_lines
-from agad_tf.experiments.tables import EVALUATIONS, PROTOCOL, STEPS
+from study.grid import Job, line_key, runs_in
+from study.grid_policies import POLICIES
+from study.results import read_lines
+from study.tables import EVALUATIONS, PROTOCOL, STEPS
 
 RUNS, TABLES = "runs.jsonl", "aa_bigan_table2.jsonl"
 

@@ -1,7 +1,7 @@
 """What a handful of collected anomalies does to AA-BiGAN: curves, and Figures 4 and 5 of its paper.
 
-    python -m agad_tf.experiments.collected_anomalies run --data fashion_mnist.npz --work runs/collected
-    python -m agad_tf.experiments.collected_anomalies report --data fashion_mnist.npz --work runs/collected
+    python -m study.collected_anomalies run --data fashion_mnist.npz --work runs/collected
+    python -m study.collected_anomalies report --data fashion_mnist.npz --work runs/collected
 
 Fashion-MNIST, T-shirts (class 0) normal; trousers, shirts and boots (1, 6, 9) collected, γ_l 0 and .05.
 After every epoch the AUROC of collected ("known") classes, of the others ("unseen") and of all, by raw and by
@@ -13,12 +13,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from agad_tf.experiments.machine import one_thread
-from agad_tf.experiments.results import append_lines, commit, read_lines
+from study.machine import one_thread
+from study.results import append_lines, commit, read_lines
 
 NORMAL, COLLECTED, GAMMAS = 0, (1, 6, 9), (0.0, 0.05)
 WATCHED = 2000
-RESULTS = Path("docs/results/collected_anomalies.jsonl")
+RESULTS = Path("study/results/collected_anomalies.jsonl")
 
 
 def split_of(samples, gamma: float, seed: int):
@@ -138,11 +138,12 @@ def run(data, work, out, epochs, seed, gammas):
 @data_option
 @work_option
 @out_option
-def report(data, work, out):
+@click.option("--pages", type=click.Path(path_type=Path), default=Path("docs/results"), show_default=True)
+def report(data, work, out, pages):
     """Draws the curves, boxes and reconstructions, and writes the page."""
-    from agad_tf.experiments import collected_page
+    from study import collected_page
 
-    collected_page.write(read_lines(out), data, work, out.parent)
+    collected_page.write(read_lines(out), data, work, pages)
 
 
 if __name__ == "__main__":

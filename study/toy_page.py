@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from agad_tf.experiments.toy import GAP, NEAR, OBJECTIVES, sample_anomalies, sample_normals
+from study.toy import GAP, NEAR, OBJECTIVES, sample_anomalies, sample_normals
 
 
 def by_objective(records: list[dict]) -> dict[str, list[dict]]:
@@ -72,8 +72,8 @@ def page(records: list[dict]) -> str:
     commits = sorted({record["commit"] for record in records})
     return f"""# Where AA-BiGAN puts its mass, in two dimensions
 
-Made by `python -m agad_tf.experiments.toy report` from `toy.jsonl`, which
-`python -m agad_tf.experiments.toy run` fills. {", ".join(map(str, steps))} steps of 256 samples; commit
+Made by `python -m study.toy report` from `toy.jsonl`, which
+`python -m study.toy run` fills. {", ".join(map(str, steps))} steps of 256 samples; commit
 {", ".join(commits)}.
 
 Normals are seven Gaussians on a ring that has room for eight; the collected anomalies fill the gap. (7), (8)

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from agad_tf.experiments import readings
-from agad_tf.experiments.development import DevelopmentData
+from study import readings
+from study.development import DevelopmentData
 
 
 def curve(*values, **constant):
@@ -133,7 +133,7 @@ def small_problem():
 
 @pytest.fixture(scope="module")
 def traced(small_problem):
-    from agad_tf.experiments.collapse import trace
+    from study.collapse import trace
 
     return trace(small_problem, 8, 1, 32, 3, every=1, settings={"literal": True})
 
@@ -142,7 +142,7 @@ def test_a_traced_step_is_the_untraced_one_and_its_parts_add_up(small_problem, t
     import keras
 
     from agad_tf import AGAD
-    from agad_tf.experiments.collapse import TERMS
+    from study.collapse import TERMS
 
     keras.utils.set_random_seed(3)
     plain = AGAD((8, 8, 1), "encoder_decoder", score="fused", seed=3)
@@ -165,7 +165,7 @@ def test_a_traced_step_is_the_untraced_one_and_its_parts_add_up(small_problem, t
 
 
 def test_traces_are_drawn(traced, tmp_path):
-    from agad_tf.experiments.collapse import draw
+    from study.collapse import draw
 
     record = traced | {"source": "mnist", "normal_class": 5, "gamma": 0.05}
     draw([record, record], tmp_path / "traces.png")
@@ -173,7 +173,7 @@ def test_traces_are_drawn(traced, tmp_path):
 
 
 def test_a_run_in_a_used_model_is_the_run_in_a_new_one(tmp_path):
-    from agad_tf.experiments.stability import run_job
+    from study.stability import run_job
 
     rng = np.random.default_rng(0)
     y = np.where(np.arange(600) % 4, 5, np.arange(600) % 10)

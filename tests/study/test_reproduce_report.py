@@ -10,18 +10,19 @@ from click.testing import CliRunner
 
 from agad_tf.cli import main
 from agad_tf.errors import InputError
-from agad_tf.experiments import report
-from agad_tf.experiments.grid import Job, line_key
-from agad_tf.experiments.grid_costs import Costs
-from agad_tf.experiments.grid_training import lines_of
-from agad_tf.experiments.jobs import OWN, UNLABELLED
-from agad_tf.experiments.paper_tables import load
-from agad_tf.experiments.report_lines import Figure, Results, all_runs, hours_in, paired
-from agad_tf.experiments.report_tables import beside, epoch_times, missing_table, own_section, paper_matrix
-from agad_tf.experiments.results import append_lines
-from agad_tf.experiments.tables import PROTOCOL, STEPS
+from study import report
+from study.grid import Job, line_key
+from study.grid_costs import Costs
+from study.grid_training import lines_of
+from study.jobs import OWN, UNLABELLED
+from study.paper_tables import load
+from study.report_lines import Figure, Results, all_runs, hours_in, paired
+from study.report_tables import beside, epoch_times, missing_table, own_section, paper_matrix
+from study.results import append_lines
+from study.tables import PROTOCOL, STEPS
 
-COMMITTED = Path(__file__).parents[1] / "docs" / "results"
+ROOT = Path(__file__).parents[2]
+COMMITTED = ROOT / "study" / "results"
 
 
 def run_of(job, last, best=None, known=None, seconds=3600.0, epochs=5):
@@ -174,9 +175,10 @@ def test_the_command_writes_pages_that_name_every_policy(results):
 def test_the_committed_report_is_what_the_committed_results_give(tmp_path):
     for path in COMMITTED.glob("*.jsonl"):
         shutil.copy(path, tmp_path)
-    shutil.copy(COMMITTED / report.README, tmp_path)
+    pages = ROOT / "docs" / "results"
+    shutil.copy(pages / report.README, tmp_path)
     for path in report.write(tmp_path / "runs.jsonl"):
-        assert path.read_bytes() == (COMMITTED / path.name).read_bytes(), (
+        assert path.read_bytes() == (pages / path.name).read_bytes(), (
             f"{path.name} is not what its results files give: run agad-tf reproduce report"
         )
 

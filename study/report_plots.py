@@ -3,11 +3,11 @@
 import io
 from collections import defaultdict
 
-from agad_tf.experiments.grid import Job
-from agad_tf.experiments.jobs import METHODS, MORE_ON_TABLES
-from agad_tf.experiments.paper_tables import load
-from agad_tf.experiments.report_lines import Results
-from agad_tf.experiments.tables import DATASETS
+from study.grid import Job
+from study.jobs import METHODS, MORE_ON_TABLES
+from study.paper_tables import load
+from study.report_lines import Results
+from study.tables import DATASETS
 
 SIX_TABLES, CURVES = "six_tables.svg", "curves.svg"
 STYLE = {"svg.hashsalt": "agad_tf", "svg.fonttype": "none", "font.size": 8, "axes.spines.top": False}

@@ -1,6 +1,6 @@
 """The papers' tables as data: one YAML file a table, every value as it is printed.
 
-    from agad_tf.experiments.paper_tables import load
+    from study.paper_tables import load
     load("aa_bigan_2").cell(method="AA-BiGAN", column="cardio").value  # 98.0
 
 A value that cannot be read, or that the paper does not give, is None and has a reason. `origin` says whose

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from agad_tf.evaluation.metrics import auroc
-from agad_tf.experiments.development import DevelopmentData
+from study.development import DevelopmentData
 
 
 class Observer(keras.callbacks.Callback):

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agad_tf.errors import InputError
-from agad_tf.experiments.grid import Job, unique
-from agad_tf.experiments.paper_tables import Cell, PaperTable, load, names
-from agad_tf.experiments.tables import DATASETS as TABLE_DATASETS
+from study.grid import Job, unique
+from study.paper_tables import Cell, PaperTable, load, names
+from study.tables import DATASETS as TABLE_DATASETS
 
 UNLABELLED = (
     "oc_svm",

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from agad_tf.data.sources.load import load_samples
 from agad_tf.evaluation.heatmaps import as_pictures
-from agad_tf.experiments.collected_anomalies import COLLECTED, NORMAL, split_of
+from study.collected_anomalies import COLLECTED, NORMAL, split_of
 
 GROUPS = {"normal": "normal", "known": "collected classes", "unseen": "unseen classes"}
 COLOURS = {"known": "#b5651d", "unseen": "#1f5f8b", "all": "#555555"}
@@ -127,7 +127,7 @@ def page(records: list[dict]) -> str:
     commits = ", ".join(sorted({record["commit"] for record in records}))
     return f"""# What a handful of collected anomalies does to AA-BiGAN
 
-Made by `python -m agad_tf.experiments.collected_anomalies report` from `collected_anomalies.jsonl`; commit
+Made by `python -m study.collected_anomalies report` from `collected_anomalies.jsonl`; commit
 {commits}.
 
 Fashion-MNIST, T-shirts normal; the collected anomalies are trousers, shirts and boots (classes 1, 6, 9), γ a

@@ -5,7 +5,7 @@ import statistics
 from collections import defaultdict
 
 from agad_tf.evaluation.intervals import mean_interval
-from agad_tf.experiments.tables import DATASETS, EVALUATIONS, POLICIES, STEPS, select
+from study.tables import DATASETS, EVALUATIONS, POLICIES, STEPS, select
 
 # AUROC % and deviation of the papers' Table 2; borrowed.
 PAPER = {
@@ -20,7 +20,7 @@ PAPER = {
 
 HEAD = """# AA-BiGAN on tables
 
-Made by `python -m agad_tf.experiments.tables report` from `aa_bigan_table2.jsonl` and
+Made by `python -m study.tables report` from `aa_bigan_table2.jsonl` and
 `aa_bigan_targets.jsonl`, one line a run and selection policy, and `aa_bigan_development.jsonl`; no figure in
 a table was typed in.
 
@@ -88,7 +88,7 @@ On the validation parts of development seeds alone; no test part was looked at. 
 error after the last step, its mean over all looks, the fused score after the last step where it was looked at
 (both scores, each standardised on training normals), and the best look of the better one. "default" is
 `compile()` with scaled values limited to [−0.5, 1.5]; the other rows say what they change. A row is made by
-`python -m agad_tf.experiments.tables develop --data DIR --variant SETTING --steps STEPS --seeds SEEDS`.
+`python -m study.tables develop --data DIR --variant SETTING --steps STEPS --seeds SEEDS`.
 """
 
 

@@ -4,10 +4,10 @@ import statistics
 import time
 from collections import defaultdict
 
-from agad_tf.experiments.grid import Job
-from agad_tf.experiments.grid_training import epochs_of
-from agad_tf.experiments.tables import DATASETS as TABLES
-from agad_tf.experiments.tables import EVALUATIONS, STEPS
+from study.grid import Job
+from study.grid_training import epochs_of
+from study.tables import DATASETS as TABLES
+from study.tables import EVALUATIONS, STEPS
 
 NORMALS = {
     "mnist": 6000,
@@ -98,16 +98,16 @@ def calibrate(job: Job) -> dict:
     """
     import numpy as np
 
-    from agad_tf.experiments.grid_training import (
+    from agad_tf.models import AnomalyDetector
+    from study.grid_training import (
         fit_arguments,
         make_model,
         paper_epochs,
         samples_of,
         split_of,
     )
-    from agad_tf.experiments.machine import one_thread
-    from agad_tf.experiments.results import commit
-    from agad_tf.models import AnomalyDetector
+    from study.machine import one_thread
+    from study.results import commit
 
     one_thread()
     samples = samples_of(job.dataset)

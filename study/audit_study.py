@@ -1,9 +1,9 @@
 """The measured example of docs/audit.md: the naive net on MNIST 8 and Fashion-MNIST 8, a few seeds.
 
-    python -m agad_tf.experiments.audit_study measure --data DIR
-    python -m agad_tf.experiments.audit_study table
+    python -m study.audit_study measure --data DIR
+    python -m study.audit_study table
 
-The first appends one JSON line a run to docs/results/audit.jsonl and leaves out runs whose line is there, so
+The first appends one JSON line a run to study/results/audit.jsonl and leaves out runs whose line is there, so
 it can be stopped and started again. The second writes the table into docs/audit.md from that file.
 """
 
@@ -16,16 +16,16 @@ from pathlib import Path
 import click
 
 from agad_tf.evaluation.intervals import mean_interval
-from agad_tf.experiments.results import read_lines
+from study.results import read_lines
 
 PROBLEMS = (("mnist", 8), ("fashion_mnist", 8))
 PAPER = {("mnist", 8): 95.8, ("fashion_mnist", 8): 99.1}
 """AUROC % that AGAD prints for its naive net without anomalies: arXiv 2304.04211, Table 9."""
 
 ALGORITHMS = {"literal": {"literal": True}, "default": {}}
-RESULTS, PAGE = Path("docs/results/audit.jsonl"), Path("docs/audit.md")
+RESULTS, PAGE = Path("study/results/audit.jsonl"), Path("docs/audit.md")
 BEGIN, END = "<!-- audit table: begin -->", "<!-- audit table: end -->"
-COMMAND = "python -m agad_tf.experiments.audit_study measure --data DIR"
+COMMAND = "python -m study.audit_study measure --data DIR"
 
 COLUMNS = (
     ("inference mode, last epoch", "last", "inference"),
@@ -54,7 +54,7 @@ def plan(algorithms=("literal",), seeds: int = 3, **settings) -> list[dict]:
 
 def measure_run(job: dict, data: Path) -> dict:
     """Trains one run and returns its record."""
-    from agad_tf.experiments.audit import observe_training
+    from agad_tf.training.audit import observe_training
     from agad_tf.training.configuration import configure
 
     settings = {
@@ -102,7 +102,7 @@ def table(records: list[dict]) -> str:
     """The results as Markdown, in per cent with the 95 % interval over seeds; what to run where none are."""
     if not records:
         return f"Not measured yet. To measure: `{COMMAND}`"
-    from agad_tf.experiments.audit import summary
+    from agad_tf.training.audit import summary
 
     names = [name for name, _, _ in COLUMNS]
     lines = [f"| normal class | algorithm | epochs | runs | {' | '.join(names)} | paper (borrowed) |"]

@@ -1,9 +1,9 @@
 """AA-BiGAN on the six tables of its paper's Table 2, and on two of them for several c (its Table 5).
 
-    python -m agad_tf.experiments.tables develop --data DIR --variant clip=0
-    python -m agad_tf.experiments.tables run --data DIR
-    python -m agad_tf.experiments.tables targets --data DIR
-    python -m agad_tf.experiments.tables report
+    python -m study.tables develop --data DIR --variant clip=0
+    python -m study.tables run --data DIR
+    python -m study.tables targets --data DIR
+    python -m study.tables report
 
 `develop` trains on seeds from 100 on and looks at their validation parts alone: there every setting was
 chosen. `run` makes ten seeds of each table and judges their test parts; it can be stopped and started again.
@@ -18,9 +18,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from agad_tf.experiments import grid_policies
-from agad_tf.experiments.machine import one_thread
-from agad_tf.experiments.results import append_lines, commit, read_lines
+from study import grid_policies
+from study.machine import one_thread
+from study.results import append_lines, commit, read_lines
 
 DATASETS = ("arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid")
 POLICIES = ("last", "normal_only", "all_labels")
@@ -34,7 +34,7 @@ between two looks is an "epoch" of `fit`, the same for all tables: an epoch of t
 arrhythmia and 137 of shuttle, and the averaged weights, whose horizon is told in epochs, would follow."""
 
 RESULTS, TARGETS, DEVELOPMENT = (
-    Path(f"docs/results/aa_bigan_{name}.jsonl") for name in ("table2", "targets", "development")
+    Path(f"study/results/aa_bigan_{name}.jsonl") for name in ("table2", "targets", "development")
 )
 
 VARIANTS: dict[str, dict] = {
@@ -351,13 +351,14 @@ def targets(data, share, out, datasets, seeds):
 
 
 @main.command()
-@click.option("--folder", type=click.Path(path_type=Path, exists=True), default=Path("docs/results"))
-def report(folder):
+@click.option("--folder", type=click.Path(path_type=Path, exists=True), default=Path("study/results"))
+@click.option("--pages", type=click.Path(path_type=Path), default=Path("docs/results"), show_default=True)
+def report(folder, pages):
     """Writes the page of both results files."""
-    from agad_tf.experiments.tables_page import page
+    from study.tables_page import page
 
     text = page(*(read_lines(folder / path.name) for path in (RESULTS, TARGETS, DEVELOPMENT)))
-    (folder / "aa_bigan_table2.md").write_text(text)
+    (pages / "aa_bigan_table2.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from agad_tf.experiments import collected_anomalies, collected_page, tables, tables_page, toy, toy_page
-from agad_tf.experiments.results import append_lines, read_lines
+from study import collected_anomalies, collected_page, tables, tables_page, toy, toy_page
+from study.results import append_lines, read_lines
 
 CURVE = [
     {"step": 1, "normal_error": 3.0, "validation_reconstruction": 0.9, "validation_latent": 0.7},
