@@ -11,7 +11,8 @@ from agad_tf.data.sources.load import load_samples
 from agad_tf.export import score_saved_model
 from agad_tf.export.saved_model import export_saved_model
 from agad_tf.training.configuration import configure
-from agad_tf.training.run import load_run, train
+from agad_tf.training.open import load_run
+from agad_tf.training.train import train
 
 AGREEMENT = 1e-5
 """Largest |Δ| / max(1, |score|) between the model's scores and its float32 export's; see `rounded_size`."""

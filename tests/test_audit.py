@@ -23,7 +23,7 @@ from agad_tf.experiments.audit import (
     batch_mode_scores,
     summary,
 )
-from agad_tf.training.run import load_split
+from agad_tf.training.open import load_split
 
 DOCS = Path(__file__).parent.parent / "docs"
 

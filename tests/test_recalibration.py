@@ -17,8 +17,9 @@ from agad_tf.commands.evaluation import recalibration_text
 from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import Calibration, calibrate
 from agad_tf.training.configuration import configure
+from agad_tf.training.evaluate import calibration_problem
+from agad_tf.training.open import evaluation_data, load_for
 from agad_tf.training.recalibration import recalibrate
-from agad_tf.training.run import calibration_problem, evaluation_data, load_for
 
 
 def invoke(*arguments, code=0):

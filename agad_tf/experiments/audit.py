@@ -20,7 +20,8 @@ from agad_tf.errors import InputError
 from agad_tf.evaluation.metrics import auroc
 from agad_tf.files import write_atomically
 from agad_tf.models import AnomalyDetector
-from agad_tf.training import run as runs
+from agad_tf.training import open as runs
+from agad_tf.training.train import build, fit
 
 MODES = {
     "inference": "inference mode",
@@ -121,9 +122,9 @@ def observe_training(configuration: dict, batch_size: int = 256, progress: bool 
     """
     samples, split = runs.load_split(configuration)
     keras.utils.set_random_seed(configuration["fit"]["seed"])
-    model = runs.build(configuration, samples)
+    model = build(configuration, samples)
     observer = AuditObserver(samples, split, batch_size, configuration["fit"]["seed"])
-    runs.fit(model, configuration, samples, split, None, progress, [observer])
+    fit(model, configuration, samples, split, None, progress, [observer])
     return observer.records, samples, split
 
 
