@@ -38,12 +38,12 @@ class Evaluation:
     @cached_property
     def rows(self) -> np.ndarray:
         """Position of each score's sample in `samples`, int64 (n,)."""
-        return np.concatenate([self.split.test_normal, self.split.test_anomaly])
+        return self.split.labelled("test")[0]
 
     @cached_property
     def labels(self) -> np.ndarray:
         """0 for the normals, 1 for the anomalies, (n,)."""
-        return np.repeat([0, 1], [len(self.split.test_normal), len(self.split.test_anomaly)])
+        return self.split.labelled("test")[1]
 
     @property
     def classes(self) -> np.ndarray:

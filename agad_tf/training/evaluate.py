@@ -49,8 +49,7 @@ def judge(
     `false_alarm_rate` and `recall`; with masks those of the error maps. With normals alone, or anomalies
     alone, the figures that compare the two are None.
     """
-    rows = np.concatenate([split.test_normal, split.test_anomaly])
-    labels = np.repeat([0, 1], [len(split.test_normal), len(split.test_anomaly)])
+    rows, labels = split.labelled("test")
     scores = model.predict(samples.x[rows], verbose=0)
     metrics = summarise(labels, scores, samples.classes[rows], split.known_classes)
     metrics |= {"score": model.score, "bn_mode": "inference"}
