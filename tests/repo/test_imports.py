@@ -21,7 +21,7 @@ ORDER = [
     {"training"},
     {"export", "baselines", "serving"},
     {"experiments"},
-    {"cli", "commands", "demo", "scoring"},
+    {"cli", "commands", "demo", "scoring", "sklearn"},
 ]
 # These stand beside: they know none of the others, and only models and what follows may know them.
 BESIDE = {"losses", "data", "evaluation"}
