@@ -234,7 +234,12 @@ def evaluation_data(run: Run, source: str | None, normal_classes=()) -> tuple[Sa
             )
         return samples, split
     samples = load_for(run, source)
-    return samples, whole_as_test(samples, normal_classes or normal_classes_of(samples, run))
+    known = (
+        [samples.class_names[index] for index in normal_classes_of(samples, run)]
+        if not normal_classes
+        else []
+    )
+    return samples, whole_as_test(samples, normal_classes or known)
 
 
 def normal_classes_of(samples: Samples, run: Run) -> tuple[int, ...]:
