@@ -100,12 +100,12 @@ def _mask(samples: Samples, row: int, crop: str) -> np.ndarray:
     path, size = samples.masks[row], tuple(samples.x.shape[1:3])
     if path is None:
         return np.zeros((*size, 1), np.uint8)
+    if isinstance(path, np.ndarray):
+        return resize_uint8(np.where(path, np.uint8(255), np.uint8(0))[..., None], size, crop)
     files = list_images(path) if Path(path).is_dir() else [path]  # one image may have several masks
     masks = [read_mask(file) for file in files]
     if len({mask.shape for mask in masks}) > 1:
-        raise InputError(
-            f"{path}: expected masks of one size for one image, received several: make them anew"
-        )
+        raise InputError(f"{path}: expected masks of one size, received several: make them anew")
     mask = np.where(np.any(masks, axis=0), np.uint8(255), np.uint8(0))[..., None]
     if mask.shape[:2] == size:
         return mask

@@ -49,7 +49,7 @@ def test_any_number_but_0_is_a_defect(tmp_path, save):
 
 
 def test_jpeg_masks_are_cut_at_half(tmp_path):
-    defect = np.kron(DEFECT, np.ones((8, 8), bool))
+    defect = np.kron(DEFECT, np.ones((6, 6), bool))
     Image.fromarray(defect.astype(np.uint8) * 255).save(tmp_path / "m.jpg", quality=50)
     with Image.open(tmp_path / "m.jpg") as image:
         assert ((np.asarray(image) > 0) != defect).any()  # traces of compression around the defect

@@ -25,6 +25,7 @@ from agad_tf.errors import InputError
 __all__ = ["Samples", "list_images", "load_samples", "read_image"]
 
 TFDS = "tfds:"
+PHOTOS = "photos:"
 _SUFFIXES = (".npz", ".csv", ".mat")
 
 
@@ -43,6 +44,8 @@ def load_samples(
     Args:
         spec: one of
             - "digits": the 1797 handwritten digits of scikit-learn, 8 x 8 x 1, no split of their own;
+            - "photos:plate", "photos:gear" or "photos:fabric": rendered photographs with defects, see
+              `agad_tf.data.rendered`;
             - an `.npz` archive (see `agad_tf.data.sources.arrays.load_npz` for the layouts);
             - a `.csv` table or an ODDS `.mat` file;
             - a folder with `normal/` (or `good/`) and `anomaly/`, or one folder a class, or `train/` and
@@ -83,6 +86,11 @@ def load_samples(
     if spec == "digits":
         _check_no_group(spec, group)
         return _digits(size, channels)
+    if str(spec).startswith(PHOTOS):
+        from agad_tf.data.rendered import load_photos
+
+        _check_no_group(spec, group)
+        return load_photos(str(spec).removeprefix(PHOTOS), size, channels)
     if str(spec).startswith(TFDS):
         from agad_tf.data.sources.tfds import load_tfds
 
@@ -153,7 +161,8 @@ def find(spec: str | Path) -> Path:
             looked.append(f"{Path(root) / name} (and one folder deeper)")
     hint = "" if root else "; set AGAD_TF_DATA to the folder of your data sets to give bare names"
     raise InputError(
-        f"expected 'digits' or an existing file or folder, found none of: {', '.join(looked)}{hint}"
+        "expected 'digits', 'photos:plate' or an existing file or folder, found none of: "
+        f"{', '.join(looked)}{hint}"
     )
 
 

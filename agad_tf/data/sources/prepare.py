@@ -25,7 +25,7 @@ from agad_tf.data.sources import shards as records
 from agad_tf.data.sources.file_store import FileStore
 from agad_tf.data.sources.files import LeftOut
 from agad_tf.data.sources.images import MixedSizesError, check_crop, resize_uint8, set_channels
-from agad_tf.data.sources.load import TFDS, check_size, find, load_samples
+from agad_tf.data.sources.load import PHOTOS, TFDS, check_size, find, load_samples
 from agad_tf.data.sources.work_folder import own_files, remove, work_folder
 from agad_tf.data.splits.protocols import normal_class_indices
 from agad_tf.errors import InputError
@@ -93,7 +93,7 @@ class _Images:
 
 def _open(spec: str | Path, channels: int | None, out: Path, group: str | None) -> Samples:
     """The samples to prepare: files stay where they are, other sources are read as a whole."""
-    if str(spec) != "digits" and not str(spec).startswith(TFDS):
+    if str(spec) != "digits" and not str(spec).startswith((TFDS, PHOTOS)):
         path = find(spec)
         if path.is_dir() and records.is_shard_folder(path):
             raise InputError(
