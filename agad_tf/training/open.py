@@ -104,7 +104,9 @@ def evaluation_data(run: Run, source: str | None, normal_classes=()) -> tuple[Sa
             )
         return samples, split
     samples = load_for(run, source)
-    return samples, whole_as_test(samples, normal_classes or normal_classes_of(samples, run))
+    if not normal_classes:
+        normal_classes = [samples.class_names[index] for index in normal_classes_of(samples, run)]
+    return samples, whole_as_test(samples, normal_classes)
 
 
 def normal_classes_of(samples: Samples, run: Run) -> tuple[int, ...]:

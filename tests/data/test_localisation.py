@@ -93,11 +93,13 @@ def test_masks_of_images_that_were_resized_when_they_were_read(spots, tmp_path):
     assert report["pixel_auroc"] > 0.99
 
 
-def test_masks_that_vanish_at_the_size_of_the_model_are_told(spots, tmp_path, caplog):
+def test_empty_masks_are_told_and_count_for_nothing(spots, tmp_path, caplog):
     for index in range(4):
         Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(
             tmp_path / f"ground_truth/spot/{index}_mask.png"
         )
     samples, split = spots
     assert pixel_report(detector(lambda x: x + 1), samples, split) == {}
-    assert "no mask has a defect left" in caplog.text
+    check_masks(samples, split, "stretch")
+    assert "4 of 5 anomalies in the test have an empty mask" in caplog.text
+    assert "1 of 5 anomalies in the test have no mask" in caplog.text
