@@ -6,13 +6,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agad_tf.evaluation.regions import RegionRule
 from agad_tf.evaluation.thresholds import Calibration
-from agad_tf.pixels import read_image
+from agad_tf.pixels import read_image, read_mask
 
 Explanation = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -43,12 +44,12 @@ class Evaluation:
     @cached_property
     def rows(self) -> np.ndarray:
         """Position of each score's sample in `samples`, int64 (n,)."""
-        return np.concatenate([self.split.test_normal, self.split.test_anomaly])
+        return self.split.labelled("test")[0]
 
     @cached_property
     def labels(self) -> np.ndarray:
         """0 for the normals, 1 for the anomalies, (n,)."""
-        return np.repeat([0, 1], [len(self.split.test_normal), len(self.split.test_anomaly)])
+        return self.split.labelled("test")[1]
 
     @property
     def classes(self) -> np.ndarray:
@@ -112,7 +113,10 @@ class Evaluation:
         mask = None if masks is None else masks[self.rows[position]]
         if mask is None or isinstance(mask, np.ndarray):
             return mask
-        return read_image(mask, channels=1)[..., 0] > 0 if os.path.isfile(mask) else None
+        # One image may have a folder of masks.
+        files = sorted(Path(mask).glob("*.*")) if os.path.isdir(mask) else [mask]
+        files = [file for file in files if os.path.isfile(file)]
+        return np.any([read_mask(file) for file in files], axis=0) if files else None
 
     def data_facts(self) -> dict[str, object]:
         """What the detector was trained and tested on, as name and text."""
