@@ -10,8 +10,8 @@ from agad_tf.data.sources.load import load_samples
 from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.errors import InputError
 from agad_tf.layers import ImagePreprocessing
+from agad_tf.training.evaluate import judge
 from agad_tf.training.localisation import check_masks, pixel_report
-from agad_tf.training.run import evaluate_split
 
 SIDE = 12
 
@@ -64,11 +64,11 @@ def test_maps_that_show_the_defect_are_told_from_maps_that_hide_it(spots):
 def test_an_evaluation_has_them_where_there_are_masks(spots):
     samples, split = spots
     model = detector(lambda x: x + 1)
-    _, report = evaluate_split(model, samples, split)
+    report = judge(model, samples, split).metrics
     assert report["auroc"] == 1.0
     assert {"pixel_auroc", "pro", "n_masks"} <= set(report)
     no_masks = SimpleNamespace(x=samples.x, classes=samples.classes, masks=None)
-    assert not {"pixel_auroc", "pro"} & set(evaluate_split(model, no_masks, split)[1])
+    assert not {"pixel_auroc", "pro"} & set(judge(model, no_masks, split).metrics)
 
 
 def test_a_mask_of_another_size(spots, tmp_path):
