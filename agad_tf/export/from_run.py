@@ -18,7 +18,7 @@ from agad_tf.export.onnx import export_onnx
 from agad_tf.export.saved_model import write_saved_model
 from agad_tf.export.versions import check_one_kind, new_version
 from agad_tf.scoring.detectors import EXPORTS, open_detector
-from agad_tf.training.run import Run, evaluation_data
+from agad_tf.training.open import Run, evaluation_data
 
 PARITY_SAMPLES = 2000
 """Test samples at most that a parity report compares."""

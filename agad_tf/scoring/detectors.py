@@ -112,7 +112,7 @@ def _opening(path: Path, expected: str, advice: str) -> Iterator[None]:
 
 
 def _run(path: Path) -> Detector:
-    from agad_tf.training.run import load_run
+    from agad_tf.training.open import load_run
 
     finished = load_run(path)
     calibration = finished.calibration

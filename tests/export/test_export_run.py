@@ -20,7 +20,7 @@ from agad_tf.export import from_run, parity
 from agad_tf.export.from_run import export_run
 from agad_tf.export.model_card import read_model_card
 from agad_tf.scoring.detectors import open_detector
-from agad_tf.training.run import evaluation_data
+from agad_tf.training.open import evaluation_data
 
 ROOT = Path(__file__).parents[2]
 
