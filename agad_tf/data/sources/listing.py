@@ -38,7 +38,7 @@ class Listing:
         root: folder that the files are told relative to.
         files: one a row.
         classes: int64 (n,), index into `class_names`.
-        class_names: one name a class; each has files.
+        class_names: one name a class; a normal class may have no file.
         part: (n,) of 'train', 'validation' or 'test' where the source gives a split, else None.
         normal_classes: indices of the normal classes where the source says so, else None.
         masks: pixel masks of the anomalies, one a row, None where there is none; None without any.
