@@ -20,6 +20,7 @@ ORDER = [
     {"models"},
     {"training"},
     {"export", "baselines", "serving"},
+    {"comparison"},
     {"cli", "commands", "demo", "scoring", "sklearn"},
 ]
 # These stand beside: they know none of the others, and only models and what follows may know them.
