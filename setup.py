@@ -31,7 +31,7 @@ setup(
         "tqdm>=4.66",
         "joblib>=1.4",
         "requests>=2.31",
-        "jinja2>=3.1",
+        "jinja2>=3.1.4",
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],

@@ -19,6 +19,8 @@ from agad_tf.errors import InputError
 from agad_tf.evaluation.evaluation import Evaluation
 from agad_tf.evaluation.regions import RegionRule
 from agad_tf.evaluation.report import render_report, write_report
+from agad_tf.evaluation.report.findings import Findings
+from agad_tf.evaluation.report.maps import measure
 from agad_tf.evaluation.summary import summarise
 from agad_tf.evaluation.thresholds import calibrate
 from agad_tf.evaluation.wording import auroc_verdict, counted, in_percent, per_thousand
@@ -341,33 +343,43 @@ def test_ten_thousand_samples_and_a_hundred_kinds_stay_small(tmp_path):
     assert "9000 anomalies" in page.words
 
 
+def warned(**changes):
+    return " ".join(Findings(make(**changes)).warnings)
+
+
 def test_small_numbers_are_said():
-    words = check(make(anomalies=4, normals=15, held_out=2)).words
+    words = warned(anomalies=4, normals=15, held_out=2)
     assert "The test holds four anomalies" in words
     assert "The test holds 15 normal samples" in words
     assert "Held out for validation are two labelled anomalies" in words
-    few = make(classes=np.r_[np.zeros(60, int), np.ones(37, int), [2, 2, 3]])
-    assert "Few samples of some kinds: " in check(few).words
-    assert "dent (2)" in check(few).words
-    one = make(calibration=calibrate([0.0, 1.0, 0.5], rate=0.3), held_out=1)
-    assert "The threshold rests on three held-out normal samples" in check(one).words
-    assert "Held out for validation is one labelled anomaly" in check(one).words
-    plenty = check(make(held_out=20, classes=np.r_[np.zeros(60, int), np.ones(40, int)]))
-    assert "Mind" not in plenty.words
+    few = warned(classes=np.r_[np.zeros(60, int), np.ones(37, int), [2, 2, 3]])
+    assert "Few samples of some kinds: " in few
+    assert "dent (2)" in few
+    one = warned(calibration=calibrate([0.0, 1.0, 0.5], rate=0.3), held_out=1)
+    assert "The threshold rests on three held-out normal samples" in one
+    assert "Held out for validation is one labelled anomaly" in one
+    plenty = {"held_out": 20, "classes": np.r_[np.zeros(60, int), np.ones(40, int)]}
+    assert warned(**plenty) == ""
+    assert "Mind" in check(make(anomalies=4)).words
+
+
+def steps(**changes):
+    data = make(**changes)
+    return " ".join(Findings(data, lambda: measure(data)).steps)
 
 
 def test_maps_that_see_more_than_the_score_are_a_next_step():
     images = np.random.default_rng(0).integers(0, 250, (100, 12, 10, 1), np.uint8)
     images[60:, 0, 0] = 255
-    blind = dict(shift=0.1, images=images)
-    words = check(make(model=Glows(), **blind)).words
+    words = steps(model=Glows(), shift=0.1, images=images)
     assert "The heat maps see more than the score: by the brightest spot" in words
     assert "AUROC of 100, by the score with" in words
-    assert "missed anomalies 3" in words
+    assert re.search(r"Of \d+ missed anomalies (\d+) have a marked region; of 60 normal images 0\.", words)
     assert "--set score=local" in words
+    assert words in check(make(model=Glows(), shift=0.1, images=images)).words
     # Neither where the maps are blind too, nor where the score sees as much.
-    assert "heat maps see more" not in check(make(shift=0.1)).words
-    assert "heat maps see more" not in check(make(model=Glows(), shift=9.0, images=images)).words
+    assert "heat maps see more" not in steps(shift=0.1)
+    assert "heat maps see more" not in steps(model=Glows(), shift=9.0, images=images)
 
 
 def test_a_test_that_breaks_the_promise_is_told():

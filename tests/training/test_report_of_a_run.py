@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 from PIL import Image
-from support.run_cases import untrained_run
+from run_cases import untrained_run
 
 from agad_tf.evaluation.regions import RegionRule
 from agad_tf.training import pictures
