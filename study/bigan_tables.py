@@ -80,7 +80,7 @@ def variant_jobs(
 
 
 def develop(job: Job, work: Path) -> dict:
-    """Trains a variant and looks `EVALUATIONS` times at its scores on the validation part, never on the test."""
+    """Trains a variant and looks `EVALUATIONS` times at its scores on validation, never on the test."""
     import keras
     import tensorflow as tf
 

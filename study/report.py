@@ -37,7 +37,8 @@ from study.training import TABLES, training
 PAPER_PAGES = {"agad": "agad_tables.md", "aa_bigan": "aa_bigan_tables.md"}
 OWN_PAGE, README = "own_grids.md", "README.md"
 
-ABOUT = """Made by `agad-tf reproduce report` from the results files in `study/results`; nothing between here and the
+ABOUT = """\
+Made by `agad-tf reproduce report` from the results files in `study/results`; nothing between here and the
 end of the page was typed in. AUROC in per cent, in inference mode, on the test part; means over runs, with
 the 95 % interval of the mean (Student's t) in brackets. Policies, and what they select by:
 
