@@ -19,11 +19,12 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow -rs tests
 
 # The lowest versions that setup.py allows, in an environment of its own: the models, a run, its export.
-LOWEST_TESTS = agad agad_model aa_bigan_model routed_batch_norm networks quota preprocessing saved_model cli
+LOWEST_TESTS = models/test_agad models/test_agad_model models/test_aa_bigan_model layers/test_routed_batch_norm \
+  networks/test_networks data/test_quota layers/test_preprocessing export/test_saved_model commands/test_cli
 test-lowest: requirements-lowest.txt
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet -r requirements-lowest.txt -e .
-	$(VENV)-lowest/bin/python -m pytest -m "not slow" -rs $(LOWEST_TESTS:%=tests/test_%.py)
+	$(VENV)-lowest/bin/python -m pytest -m "not slow" -rs $(LOWEST_TESTS:%=tests/%.py)
 
 # Training and scoring against PyTorch, about half an hour on two cores; see benchmarks/README.md.
 BENCH = $(VENV)-bench
@@ -51,7 +52,7 @@ docs: $(STAMP)
 
 # Edit the notebooks in Jupyter, then store what a run from top to bottom shows.
 notebooks: $(STAMP)
-	$(BIN)/python tests/notebook_runs.py
+	$(BIN)/python tests/support/notebook_runs.py
 
 dist: $(STAMP)
 	rm -rf dist

@@ -2,9 +2,9 @@
 
     python benchmarks/malformed.py --count 10000 --out benchmarks/results/malformed.json
 
-The cases and the checks are those of tests/test_malformed.py, which runs a few hundred of them; here `agad-tf
-score` runs as a program of its own, whose end and whose standard error are looked at too. Exit status 1 if
-anything was lost, scored wrongly, scored though it cannot be, or refused though it is good.
+The cases and the checks are those of tests/repo/test_malformed.py, which runs a few hundred of them; here
+`agad-tf score` runs as a program of its own, whose end and whose standard error are looked at too. Exit
+status 1 if anything was lost, scored wrongly, scored though it cannot be, or refused though it is good.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT)]
 
 PACKAGES = ("tensorflow", "numpy", "pillow", "grpcio", "requests", "ai-edge-litert")
 

@@ -6,20 +6,13 @@ import re
 import keras
 import pytest
 from agad_cases import make
+from docstrings import documented
 
 from agad_tf import AGAD
 from agad_tf.errors import InputError
 from agad_tf.losses import agad as losses
 from agad_tf.models.agad import LITERAL
 from agad_tf.models.detector import AnomalyDetector
-
-
-def documented(function):
-    """Argument name to its text in the Args section."""
-    text = inspect.getdoc(function).split("Args:")[1]
-    text = re.split(r"\n(?:Returns|Raises|Attributes|Source):", text)[0]
-    entries = re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {8,}.*)*)", text, re.M)
-    return {name: words for names, words in entries for name in names.split(", ")}
 
 
 def test_literal_sets_the_documented_stabilisers_and_nothing_else():

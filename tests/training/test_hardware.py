@@ -128,9 +128,11 @@ def test_an_overflow_of_float16_moves_nothing_and_lowers_the_scale(detector):
 
 def in_a_process(code, **environment):
     """What a program writes to standard output."""
-    here = Path(__file__).parent
+    root = Path(__file__).parents[2]
     environment = (
-        os.environ | {"PYTHONPATH": f"{here.parent}:{here}", "CUDA_VISIBLE_DEVICES": ""} | environment
+        os.environ
+        | {"PYTHONPATH": f"{root}:{root / 'tests' / 'support'}", "CUDA_VISIBLE_DEVICES": ""}
+        | environment
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from agad_cases import train_once, values
 from bigan_cases import MIXED, NETWORKS, SHAPES, batch, make, trainable
-from test_agad_settings import documented
+from docstrings import documented
 
 from agad_tf import AABiGAN
 from agad_tf.errors import InputError

@@ -12,7 +12,8 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
+WORKER = ROOT / "tests" / "support" / "worker.py"
 MINUTES = 10
 
 
@@ -24,7 +25,7 @@ def environments(count):
     addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
     for one in sockets:
         one.close()
-    alone = os.environ | {"PYTHONPATH": str(HERE.parent), "CUDA_VISIBLE_DEVICES": ""}
+    alone = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     alone |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2"}
     if count == 1:
         return [alone]
@@ -58,8 +59,8 @@ def test_two_workers_equal_one_and_resume_without_a_shared_folder(tmp_path):
     alone, worker = tmp_path / "alone", tmp_path / "two"
     for folder in (alone, worker):
         folder.mkdir()
-    together([sys.executable, HERE / "worker.py", alone], count=1)
-    together([sys.executable, HERE / "worker.py", worker])
+    together([sys.executable, WORKER, alone], count=1)
+    together([sys.executable, WORKER, worker])
     wanted, history = arrays_of(alone / "worker-alone.npz")
     for index in (0, 1):
         found, logs = arrays_of(worker / f"worker-{index}.npz")
@@ -74,7 +75,7 @@ def test_two_workers_equal_one_and_resume_without_a_shared_folder(tmp_path):
     assert [path.name for path in checkpoints] == [f"epoch-{n:04d}-step-000000.checkpoint" for n in (1, 2)]
     checkpoints[1].unlink()
     before, _ = arrays_of(worker / "worker-1.npz")
-    outputs = together([sys.executable, HERE / "worker.py", worker])
+    outputs = together([sys.executable, WORKER, worker])
     assert "going on at epoch 2 of 2, step 0 of 5" in outputs[0][1]
     assert "going on" not in outputs[1][1]
     for index in (0, 1):

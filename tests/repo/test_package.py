@@ -12,7 +12,7 @@ import pytest
 
 import agad_tf
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*command, cwd=ROOT, **settings):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from agad_cases import train_once, values
 from baseline_cases import GREY, KERAS, ROWS, both_kinds, make, samples, small_shape
-from test_aa_bigan import without_effect
+from bigan_cases import without_effect
 from training_cases import Interruption, Killed
 
 from agad_tf.baselines import BASELINES

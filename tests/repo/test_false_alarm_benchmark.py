@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def benchmark():
-    path = Path(__file__).parents[1] / "benchmarks" / "false_alarms.py"
+    path = Path(__file__).parents[2] / "benchmarks" / "false_alarms.py"
     spec = importlib.util.spec_from_file_location("false_alarms", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -52,3 +52,15 @@ def rows(count, features=5, seed=0):
 def trainable(model):
     """The trainable variables of all four networks."""
     return model.generator_variables() + model.discriminator_variables()
+
+
+def without_effect(network):
+    """Biases in front of a batch norm, which takes them out again: their gradient is rounding."""
+    idle = set()
+    for layer in network._flatten_layers():
+        if getattr(layer, "norm", None) is not None and layer.convolution.use_bias:
+            idle.add(id(layer.convolution.bias))
+        for level in range(4):
+            if hasattr(layer, f"norm_{level}"):
+                idle.add(id(getattr(layer, f"dense_{level}").bias))
+    return idle

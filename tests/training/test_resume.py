@@ -96,7 +96,7 @@ def test_another_configuration_is_refused(tmp_path):
 @pytest.mark.slow
 def test_killed_runs_end_as_an_undisturbed_one():
     """Three of the kills of benchmarks/kills.py, in processes of their own."""
-    script = Path(__file__).parents[1] / "benchmarks" / "kills.py"
+    script = Path(__file__).parents[2] / "benchmarks" / "kills.py"
     command = [sys.executable, script, "--kills", "3"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=script.parents[1])
     assert result.returncode == 0, result.stdout + result.stderr

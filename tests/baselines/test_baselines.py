@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import pytest
 from baseline_cases import CLASSICAL, COLOUR, GREY, KERAS, ROWS, both_kinds, make, samples, small_shape
+from docstrings import documented
 from sklearn.datasets import load_digits
-from test_agad_settings import documented
 
 from agad_tf import baselines
 from agad_tf.baselines import BASELINES
@@ -48,7 +48,7 @@ def test_registry():
 
 
 def test_the_documented_table_is_what_the_classes_say():
-    text = (Path(__file__).parent.parent / "docs/baselines.md").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "docs/baselines.md").read_text("utf-8")
     rows = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("| `")]
     rows = {cells[0].strip(" `"): [cell.strip() for cell in cells[1:]] for cells in rows if len(cells) == 7}
     assert tuple(rows) == baselines.NAMES

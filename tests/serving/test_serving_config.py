@@ -8,7 +8,7 @@ import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "serving"
 
 # Messages of the server that its Python package lacks: name to (field, number, type). `value` wraps a number.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from agad_cases import copy_weights, train_once, values
-from bigan_cases import MIXED, NETWORKS, SHAPES, batch, make, trainable
+from bigan_cases import MIXED, NETWORKS, SHAPES, batch, make, trainable, without_effect
 
 from agad_tf.losses.aa_bigan import least_squares
 
@@ -89,18 +89,6 @@ def test_each_loss_moves_its_own_side_alone(order):
     # Algorithm 1 takes both gradients at the old weights: the step of G and E does not see D's.
     _, (after, _) = step_with(order, 0.01, 0.01)
     assert same(generators, after) == (order == "simultaneous")
-
-
-def without_effect(network):
-    """Biases in front of a batch norm, which takes them out again: their gradient is rounding."""
-    idle = set()
-    for layer in network._flatten_layers():
-        if getattr(layer, "norm", None) is not None and layer.convolution.use_bias:
-            idle.add(id(layer.convolution.bias))
-        for level in range(4):
-            if hasattr(layer, f"norm_{level}"):
-                idle.add(id(getattr(layer, f"dense_{level}").bias))
-    return idle
 
 
 @pytest.mark.parametrize(

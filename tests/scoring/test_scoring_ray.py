@@ -65,7 +65,7 @@ def command(out, *settings):
 
 def start(cluster, out):
     """The job on the cluster, in a process of its own."""
-    here = Path(__file__).parents[1]
+    here = Path(__file__).parents[2]
     environment = os.environ | {"RAY_ADDRESS": cluster.address, "PYTHONPATH": str(here)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(

@@ -1,6 +1,6 @@
 """Runs notebooks headless, each from a fresh kernel in an empty folder; `make notebooks` stores the outputs.
 
-    python tests/notebook_runs.py [NAME ...]
+    python tests/support/notebook_runs.py [NAME ...]
 
 Edit the .ipynb files in Jupyter, then run this: what is committed is what a run from top to bottom shows.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 SECONDS = 1200
 """For a cell, on a busy machine; a notebook takes about two minutes on two idle cores."""
 

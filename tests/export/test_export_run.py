@@ -21,7 +21,7 @@ from agad_tf.export.from_run import export_run
 from agad_tf.export.model_card import read_model_card
 from agad_tf.training.run import evaluation_data
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 REPORT = {
     "part", "samples", "difference_max", "difference_median", "agreement", "spearman", "auroc_before",
