@@ -1,7 +1,7 @@
 """CSV files, read in one way by training, lists of images, scoring and the edge runner.
 
-Dialect: UTF-8 with or without a byte order mark; cells separated by commas, semicolons or tabs, whichever cuts
-most rows into as many cells as the first; a first line `sep=;` says it itself. Cells may be quoted, with
+Dialect: UTF-8 with or without a byte order mark; cells separated by commas, semicolons or tabs, whichever
+cuts most rows into as many cells as the first; a first line `sep=;` says it itself. Cells may be quoted, with
 separators and line ends inside. Numbers have a decimal point, or a decimal comma where that cannot be taken
 for the separator; thousands separators are refused, since 1.234 and 1,234 are numbers too.
 
@@ -315,7 +315,8 @@ def label_position(
             )
         if wanted not in names:
             raise InputError(
-                f"{what}: expected a label column '{wanted}', received the columns {', '.join(map(repr, names))}"
+                f"{what}: expected a label column {wanted!r}, received the columns "
+                f"{', '.join(map(repr, names))}"
             )
         return list(names).index(wanted)
     if wanted is None:
@@ -323,6 +324,24 @@ def label_position(
     if not -width <= wanted < width:
         raise InputError(f"{what}: expected a label column from 0 to {width - 1}, received {wanted}")
     return wanted % width
+
+
+def position_or_name(label_column: str | None) -> str | int | None:
+    """A label column as users write it: whole numbers are positions."""
+    return int(label_column) if (label_column or "").lstrip("-").isdecimal() else label_column
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+def plain_cell(text: str) -> str:
+    r"""Text for a cell of a CSV file that terminals and spreadsheets take for text.
+
+    Control characters (but tabs and line ends, which quotation marks hold) become `\x1b`; before a path, or a
+    message about it, that begins like a formula comes `./`, which names the same file.
+    """
+    text = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return f"./{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def is_unnamed(name: str) -> bool:
@@ -372,7 +391,7 @@ class _Lines:
                 break
             taken.append(entry)
             text += entry[1]
-            cells = _cells(text, separator)
+            cells = _cells(text, separator, loose=False)
             if isinstance(cells, str) or (cells is not None and width not in (None, len(cells))):
                 break
             if cells is not None:
@@ -381,15 +400,18 @@ class _Lines:
         return "expected closed quotation marks, received one that is open: correct the line"
 
 
-def _cells(text: str, separator: str) -> list[str] | str | None:
-    """The cells of a row; why there are none; None where a quotation mark is open at the end."""
+def _cells(text: str, separator: str, loose: bool = True) -> list[str] | str | None:
+    """The cells of a row; why there are none; None where a quotation mark is open at the end.
+
+    `loose` takes text after a closing quotation mark too.
+    """
     try:
         row = next(csv.reader([text], delimiter=separator, strict=True, skipinitialspace=True), [])
     except csv.Error as error:
         if "unexpected end of data" in str(error):
             return None
-        try:  # text after a closing quotation mark
-            row = next(csv.reader([text], delimiter=separator, skipinitialspace=True), [])
+        try:
+            row = next(csv.reader([text], delimiter=separator, strict=not loose, skipinitialspace=True), [])
         except csv.Error as error:  # a cell of more than 128 KiB
             return f"expected a row of a table, received what cannot be parsed ({error}): correct the line"
     return [cell.strip() for cell in row]

@@ -54,7 +54,9 @@ def frame_rows(frame, identity: Identity, features: int, what: str) -> np.ndarra
         order = identity.column_order([names[index] for index in taken], what)
         taken = taken if order is None else [taken[index] for index in order]
     if len(taken) != features:
-        raise InputError(f"{what}: expected {features} columns, received {len(taken)}: give those of training")
+        raise InputError(
+            f"{what}: expected {features} columns, received {len(taken)}: give those of training"
+        )
     return numbers(frame, taken, what)
 
 
@@ -86,7 +88,9 @@ def _column(frame, name, what: str) -> np.ndarray:
     column = frame[name]
     kind = str(column.dtype)
     advice = f"in column {str(name)!r}: encode it as numbers, or leave it out"
-    if kind.startswith(("category", "Categorical", "datetime", "timedelta", "period", "Enum", "Date", "Time")):
+    if kind.startswith(
+        ("category", "Categorical", "datetime", "timedelta", "period", "Enum", "Date", "Time")
+    ):
         raise InputError(f"{what}: expected numbers, received {kind} {advice}")
     missing = np.asarray(column.isna() if hasattr(column, "isna") else column.is_null(), bool)
     if missing.any():
@@ -96,7 +100,9 @@ def _column(frame, name, what: str) -> np.ndarray:
         )
     try:
         values = np.asarray(column)
-        if values.dtype.kind == "O" and not all(isinstance(value, int | float | np.number) for value in values):
+        if values.dtype.kind == "O" and not all(
+            isinstance(value, int | float | np.number) for value in values
+        ):
             raise TypeError(kind)
         if values.dtype.kind not in "iufbO":
             raise TypeError(kind)

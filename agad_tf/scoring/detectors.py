@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from agad_tf.errors import InputError
 from agad_tf.evaluation.decisions import Decision
 from agad_tf.files import named
+from agad_tf.identity import Identity
 from agad_tf.pixels import read_image
 from agad_tf.scoring.files import regular
 from agad_tf.serving import Client
@@ -26,11 +27,13 @@ class Detector:
         score: values of one shape to arrays of the same length; see `pipeline.score_samples`.
         read: path of an image file to what `score` takes; None for a detector of tables.
         features: columns that a detector of tables takes; None for one of images.
+        identity: what the detector knows of its input.
     """
 
     score: Callable[[list], dict[str, np.ndarray]]
     read: Callable[[str], np.ndarray | bytes] | None = None
     features: int | None = None
+    identity: Identity = field(default_factory=Identity)
 
 
 def open_detector(path: str | Path, form: str = "auto") -> Detector:
