@@ -20,8 +20,7 @@ ORDER = [
     {"models"},
     {"training"},
     {"export", "baselines", "serving"},
-    {"experiments"},
-    {"cli", "commands", "demo", "scoring"},
+    {"cli", "commands", "demo", "scoring", "sklearn"},
 ]
 # These stand beside: they know none of the others, and only models and what follows may know them.
 BESIDE = {"losses", "data", "evaluation"}
@@ -103,7 +102,7 @@ def test_every_package_has_a_place_in_the_layout():
         ("data", "evaluation", False),
         ("data", "errors", True),
         ("baselines", "export", False),
-        ("experiments", "baselines", True),
+        ("commands", "baselines", True),
         ("training", "cli", False),
         ("edge", "data", False),
         ("edge", "evaluation", True),
