@@ -19,7 +19,7 @@ class TableScaling(keras.layers.Layer):
     without `clip` one such column can drown all others.
 
     The map is computed in float64, and its result is rounded to the layer's type: time stamps and coordinates
-    differ in digits that float32 does not have. Files made before this round rows first, as they were trained.
+    differ in digits that float32 does not have. Files of before round rows first, as in their training.
 
     Args:
         clip: scaled values are limited to [−clip, 1 + clip]; None limits nothing. Rows far outside of the
