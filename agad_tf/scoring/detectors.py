@@ -105,7 +105,7 @@ def _from_model(model, decision: Decision | None) -> Detector:
         raise InputError(f"expected a detector of agad_tf, received a {type(model).__name__}")
     table = len(shape) == 1
     spec = (
-        tf.TensorSpec((None, *shape), tf.float32)
+        tf.TensorSpec((None, *shape), tf.float64)
         if table
         else tf.TensorSpec((None, None, None, shape[-1]), tf.uint8)
     )
@@ -115,7 +115,7 @@ def _from_model(model, decision: Decision | None) -> Detector:
     def score(values: list[np.ndarray]) -> dict[str, np.ndarray]:
         return _verdict(function(np.stack(values)).numpy(), decision)
 
-    return _local(score, shape[-1], table)
+    return _local(score, shape[-1], table, getattr(model, "identity", None))
 
 
 def _verdict(scores: np.ndarray, decision: Decision | None) -> dict[str, np.ndarray]:
@@ -142,7 +142,7 @@ def _saved_model(path: Path) -> Detector:
     ((name, spec),) = function.structured_input_signature[1].items()
 
     def score(values: list[np.ndarray], keep=loaded) -> dict[str, np.ndarray]:
-        outputs = function(**{name: tf.constant(np.stack(values))})
+        outputs = function(**{name: tf.constant(np.stack(values), spec.dtype)})
         return {key: value.numpy() for key, value in outputs.items()}
 
     return _local(score, spec.shape[-1], spec.shape.rank == 2)
@@ -160,7 +160,7 @@ def _tflite(path: Path) -> Detector:
         return _verdict(scores, model.decision)
 
     if model.is_table:
-        return Detector(score, features=shape[0])
+        return Detector(score, features=shape[0], identity=model.identity)
     # Resized by the reading threads: images of all sizes share a batch, and wait in little memory.
     return Detector(score, regular(lambda path: model.preprocess(read_image(path, shape[2])[None])[0]))
 
@@ -188,8 +188,8 @@ def open_server(url: str, timeout: float = 30.0) -> Detector:
     return Detector(client.score_encoded, regular(encoded_image))
 
 
-def _local(score: Callable, last: int, table: bool) -> Detector:
+def _local(score: Callable, last: int, table: bool, identity: Identity | None = None) -> Detector:
     """A detector on this machine; `last` is the number of columns or of channels."""
     if table:
-        return Detector(score, features=last)
+        return Detector(score, features=last, identity=identity or Identity())
     return Detector(score, regular(lambda path: read_image(path, last)))
