@@ -184,7 +184,8 @@ def open_server(url: str, timeout: float = 30.0) -> Detector:
         raise InputError(f"expected a server like http://host:8501/NAME, received {url!r}: name the model")
     client = Client("/".join(parts[:-1]), parts[-1], version, timeout)
     if client.is_table:
-        return Detector(lambda rows: client.score(np.stack(rows)), features=client.sample_shape[0])
+        columns = client.sample_shape[0]
+        return Detector(lambda rows: client.score(np.stack(rows)), features=columns, identity=client.identity)
     return Detector(client.score_encoded, regular(encoded_image))
 
 

@@ -73,7 +73,8 @@ def test_range_and_clip_are_saved():
     assert float(copy.adapted) == 0
     copy.set_weights(layer.get_weights())
     np.testing.assert_array_equal(copy(ROWS * 2), layer(ROWS * 2))
-    assert float(copy.adapted) and copy.exact
+    assert float(copy.adapted)
+    assert copy.exact
     assert not copy.trainable_variables
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from agad_tf.data.sources.arrays import load_npz
 from agad_tf.data.sources.images import check_crop, decode_all, image_array, read_image
 from agad_tf.data.sources.listing import Listing, is_manifest, list_folder, list_images, list_manifest
 from agad_tf.data.sources.shards import is_shard_folder, load_shards
-from agad_tf.data.sources.tables import load_csv, load_mat
+from agad_tf.data.sources.tables import frame_samples, in_order, load_csv, load_mat
 from agad_tf.errors import InputError
+from agad_tf.frames import is_frame
 
 __all__ = ["Samples", "list_images", "load_samples", "read_image"]
 
@@ -23,12 +25,13 @@ _SUFFIXES = (".npz", ".csv", ".mat")
 
 
 def load_samples(
-    spec: str | Path,
+    spec,
     *,
     image_size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     label_column: str | int | None = None,
     crop: str = "stretch",
+    columns: Sequence[str] | None = None,
 ) -> Samples:
     """Reads images or a table; into memory, except for shards, whose images are read when they are needed.
 
@@ -44,6 +47,7 @@ def load_samples(
               AD. JPEG, PNG and BMP files, read as `read_image` says;
             - a `.csv` manifest of image files (see `agad_tf.data.sources.listing.list_manifest`);
             - a folder of shards that `agad-tf prepare` wrote;
+            - a data frame of pandas with a label column;
             - "tfds:NAME": an image classification set of TensorFlow Datasets (extra `tfds`).
             A relative path that does not exist is also looked for under the folder in $AGAD_TF_DATA and in
             its direct subfolders, with and without the suffixes above.
@@ -53,11 +57,13 @@ def load_samples(
         label_column: name or position of the label in a CSV file; None: see
             `agad_tf.data.sources.tables.load_csv`.
         crop: what a resize does to another aspect: "stretch" it, or cut out the "centre" of the new aspect.
+        columns: names of the columns that a table must have, in the order they are wanted; None takes those
+            that it has.
 
     Returns:
         The samples. Images are uint8 (n, height, width, channels): integer arrays are taken as 0..255, floats
         as [0, 1], times 255 and rounded; those of shards are a `LazyRows` of the same shape. Tables are
-        float32 (n, features) with raw values.
+        float64 (n, features) with raw values.
 
     Raises:
         InputError: nothing found (says where it looked), unknown layout, no or unreadable images, mixed
@@ -69,6 +75,8 @@ def load_samples(
         raise InputError(
             f"expected channels 1 or 3, received {channels}; leave it out to keep what the images have"
         )
+    if is_frame(spec):
+        return in_order(frame_samples(spec, label_column), columns)
     if spec == "digits":
         return _digits(size, channels)
     if str(spec).startswith(PHOTOS):
@@ -87,11 +95,11 @@ def load_samples(
         return _load_listing(listing, size, channels, crop)
     suffix = path.suffix.casefold()
     if suffix == ".npz":
-        return load_npz(path, size, channels, crop)
+        return in_order(load_npz(path, size, channels, crop), columns)
     if suffix == ".csv":
-        return load_csv(path, label_column)
+        return in_order(load_csv(path, label_column, columns), columns)
     if suffix == ".mat":
-        return load_mat(path)
+        return in_order(load_mat(path), columns)
     raise InputError(
         f"{path}: expected a folder of images or a file ending in {', '.join(_SUFFIXES)}, received '{suffix}'"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from agad_tf.csv_rows import LABEL_NAMES, MISSING, CsvFile, Record, is_unnamed, label_position
 from agad_tf.data.samples import Samples, encode_labels, label_vector
 from agad_tf.errors import InputError
-from agad_tf.identity import check_names
+from agad_tf.frames import column_names, named_columns, numbers
+from agad_tf.identity import Identity, check_names
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ def table_array(x: np.ndarray, what: str, feature_names: Sequence[str] | None = 
             f"{what}: expected numbers, received dtype {x.dtype}; encode text columns as numbers"
         )
     table = x.astype(np.float64)
+    _tell_merged(x, what, feature_names)
     for bad, wanted, received in (
         (np.isnan(table), "a value in every row", "missing values (NaN)"),
         (np.abs(table) > np.finfo(np.float32).max, "finite values within float32", "infinite values"),
@@ -46,11 +49,39 @@ def table_array(x: np.ndarray, what: str, feature_names: Sequence[str] | None = 
     return table
 
 
+_FEW_STEPS = 256
+
+
+def _tell_merged(x: np.ndarray, what: str, names: Sequence[str] | None) -> None:
+    """Says so where a narrow type has rounded a column with a large offset to a few values."""
+    if x.dtype.kind != "f" or x.dtype.itemsize >= 8:
+        return
+    smallest, largest = x.min(axis=0), x.max(axis=0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        step = np.spacing(np.maximum(np.abs(smallest), np.abs(largest)))
+        # Whole numbers that the type holds exactly have lost nothing.
+        whole = (step <= 0.25) & (x == np.rint(x)).all(axis=0)
+        few = (largest > smallest) & (largest - smallest < _FEW_STEPS * step) & ~whole
+    if few.any():
+        column = int(np.argmax(few))
+        _log.warning(
+            "%s: column %s: %s holds %d steps between its smallest and its largest value (%d such columns): "
+            "values may have merged; pass float64",
+            what,
+            _column(column, names),
+            x.dtype,
+            round(float((largest - smallest)[column] / step[column])),
+            np.count_nonzero(few),
+        )
+
+
 def _column(index: int, names: Sequence[str] | None) -> str:
     return repr(names[index]) if names is not None else str(index)
 
 
-def load_csv(path: Path, label_column: str | int | None = None) -> Samples:
+def load_csv(
+    path: Path, label_column: str | int | None = None, columns: Sequence[str] | None = None
+) -> Samples:
     """Reads a table from a CSV file; see `agad_tf.csv_rows` for what is read.
 
     The first row is a header when it names the label column or when none of its cells is a number. The label
@@ -59,18 +90,21 @@ def load_csv(path: Path, label_column: str | int | None = None) -> Samples:
     labels 'normal' and 'good' are normal. A column without a name that counts the rows, or is empty, is left
     out, and so are empty rows; both are told.
 
+    Where the names of its `columns` are known and the file has a header, no other column is taken for the
+    label than `label_column` or one of these four names.
+
     Raises:
         InputError: no such column, text or missing values (names the column and the first row), rows of
             unequal length, or no UTF-8 text.
     """
-    file = CsvFile(path, label_column=label_column)
+    file = CsvFile(path, columns or (), label_column)
     if file.width < 2:
         raise InputError(
             f"{path}: expected at least a feature and a label column, received one column; check the "
             "separator"
         )
     records = _records(file)
-    label = _label_position(path, label_column, file.names, file.width)
+    label = _label_position(path, label_column, file.names, file.width, columns)
     columns = [column for column in range(file.width) if column != label]
     if file.names is not None:
         columns = [c for c in columns if not (is_unnamed(file.names[c]) and _is_index(file, records, c))]
@@ -93,6 +127,50 @@ def load_csv(path: Path, label_column: str | int | None = None) -> Samples:
     labels = label_vector(labels, len(x), f"{path} column {_column(label, file.names)}")
     classes, class_names, normal = encode_labels(labels, str(path), table=True)
     return Samples(path.stem, x, classes, class_names, normal_classes=normal, feature_names=names)
+
+
+def in_order(samples: Samples, columns: Sequence[str] | None) -> Samples:
+    """A table with its columns in the order of `columns`, matched by name; None leaves them as they are.
+
+    Raises:
+        InputError: columns that are missing or unknown.
+    """
+    if columns is None or samples.x.ndim != 2:
+        return samples
+    order = Identity("table", tuple(columns)).column_order(samples.feature_names, samples.name)
+    if order is None:
+        return samples
+    return replace(samples, x=samples.x[:, order], feature_names=tuple(columns))
+
+
+def frame_samples(frame, label_column: str | int | None = None, name: str = "frame") -> Samples:
+    """A data frame as a CSV file with the same header would be read; see `load_csv`.
+
+    Raises:
+        InputError: no label column, text, categories or missing values; names the column.
+    """
+    names = column_names(frame, name)
+    label = _label_position(name, label_column, names, len(names), None)
+    features = [index for index in named_columns(names, name) if index != label]
+    if not len(frame) or not features:
+        raise InputError(f"{name}: expected rows with a feature and a label, received shape {frame.shape}")
+    chosen = tuple(names[index] for index in features)
+    x = table_array(numbers(frame, features, name), name, chosen)
+    column = frame[list(frame.columns)[label]]
+    labels = np.asarray(column)
+    missing = np.array([value is None or value != value for value in labels.tolist()])
+    if missing.any():
+        raise InputError(
+            f"{name}: expected a label in every row, received none in column {names[label]!r} of row "
+            f"{np.argmax(missing)} ({np.count_nonzero(missing)} such rows); fill or remove these rows"
+        )
+    if labels.dtype.kind not in "iufbU":
+        kinds = {type(value) for value in labels.tolist()}
+        whole = all(issubclass(kind, int | float | np.number) for kind in kinds)
+        labels = labels.astype(np.float64) if whole else np.array([str(value) for value in labels.tolist()])
+    labels = label_vector(labels, len(x), f"{name} column {names[label]!r}")
+    classes, class_names, normal = encode_labels(labels, name, table=True)
+    return Samples(name, x, classes, class_names, normal_classes=normal, feature_names=chosen)
 
 
 def _records(file: CsvFile) -> list[Record]:
@@ -132,11 +210,17 @@ def _is_index(file: CsvFile, records: list[Record], column: int) -> bool:
     return True
 
 
-def _label_position(path: Path, wanted: str | int | None, names: tuple[str, ...] | None, columns: int) -> int:
-    found = label_position(names, columns, wanted, str(path))
+def _label_position(
+    path: Path,
+    wanted: str | int | None,
+    names: tuple[str, ...] | None,
+    width: int,
+    columns: Sequence[str] | None,
+) -> int:
+    found = label_position(names, width, wanted, str(path))
     if found is not None:
         return found
-    folded = [name.casefold() for name in names or ()]
+    folded = ["" if name in (columns or ()) else name.casefold() for name in names or ()]
     labels = [name for name, fold in zip(names or (), folded, strict=True) if fold in LABEL_NAMES]
     if len(labels) > 1:
         # The second one would be learnt from, and tell the first.
@@ -144,7 +228,12 @@ def _label_position(path: Path, wanted: str | int | None, names: tuple[str, ...]
             f"{path}: expected one label column, received {' and '.join(labels)}; remove what tells the "
             "label, and rename what is a feature"
         )
-    found = next((folded.index(name) for name in LABEL_NAMES if name in folded), columns - 1)
+    if columns is not None and names and not labels:
+        raise InputError(
+            f"{path}: expected the columns of training and a label, received {', '.join(map(repr, names))}, "
+            f"of which none is called {', '.join(LABEL_NAMES)}: name the label with --label-column"
+        )
+    found = next((folded.index(name) for name in LABEL_NAMES if name in folded), width - 1)
     if names and folded[found] not in LABEL_NAMES:
         _log.warning(
             "%s: no column is called %s: the last one, '%s', is taken as the label",
