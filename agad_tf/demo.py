@@ -12,7 +12,8 @@ from agad_tf.export import score_saved_model
 from agad_tf.export.agreement import FLOAT32, agreement, rounded_size
 from agad_tf.export.saved_model import export_saved_model
 from agad_tf.training.configuration import configure
-from agad_tf.training.run import load_run, train
+from agad_tf.training.open import load_run
+from agad_tf.training.train import train
 
 
 def demo(path: Path, export_folder: Path, settings=(), progress: bool = True) -> dict:

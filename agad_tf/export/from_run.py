@@ -19,7 +19,7 @@ from agad_tf.export.model_card import calibration_summary, run_card, write_model
 from agad_tf.export.onnx import export_onnx
 from agad_tf.export.saved_model import write_saved_model
 from agad_tf.export.versions import check_one_kind, new_version
-from agad_tf.training.run import Run, evaluation_data
+from agad_tf.training.open import Run, evaluation_data
 
 FORMATS = {"savedmodel": "saved_model.pb", "tflite": "model.tflite", "onnx": "model.onnx"}
 """Name of a format to the file that makes a version of it."""

@@ -19,7 +19,7 @@ from agad_tf.evaluation.thresholds import calibrate
 from agad_tf.export import from_run, parity
 from agad_tf.export.from_run import export_run
 from agad_tf.export.model_card import read_model_card
-from agad_tf.training.run import evaluation_data
+from agad_tf.training.open import evaluation_data
 
 ROOT = Path(__file__).parents[2]
 
