@@ -1,5 +1,6 @@
 """What can score: a run, a saved detector, an export, a server; all behind one small interface."""
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -145,7 +146,9 @@ def _saved_model(path: Path) -> Detector:
         outputs = function(**{name: tf.constant(np.stack(values), spec.dtype)})
         return {key: value.numpy() for key, value in outputs.items()}
 
-    return _local(score, spec.shape[-1], spec.shape.rank == 2)
+    card = path / "assets.extra" / "model_card.json"
+    identity = Identity.from_dict(json.loads(card.read_bytes()).get("identity")) if card.exists() else None
+    return _local(score, spec.shape[-1], spec.shape.rank == 2, identity)
 
 
 def _tflite(path: Path) -> Detector:

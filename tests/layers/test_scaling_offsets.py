@@ -49,7 +49,7 @@ def test_files_of_before_round_rows_as_their_training_did():
 
 
 def test_float32_values_that_have_merged_are_told(caplog):
-    table_array((SMALL + OFFSET).astype(np.float32), "x", ["north", "east"])
+    table_array((20 * SMALL + OFFSET).astype(np.float32), "x", ["north", "east"])
     assert "x: column 'north'" in caplog.text
     assert "float64" in caplog.text
     caplog.clear()
