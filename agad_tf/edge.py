@@ -124,8 +124,8 @@ class EdgeModel:
             raise InputError(f"threads expects 1 or more, received {threads}")
         self.path = Path(path)
         self.metadata = read_metadata(self.path)
-        self.identity = Identity.from_dict(self.metadata.get("identity"))
         _check_graph(self.path, self.metadata)
+        self.identity = Identity.from_dict(self.metadata.get("identity"))
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
