@@ -113,7 +113,7 @@ def metadata(
         "input": recipe.input_description(model),
         "score": {"name": model.score, "parts": recipe.score_parts(model)},
         "calibration": None if calibration is None else calibration.to_dict(),
-        **{name: card[name] for name in ("name", "detector", "versions", "licence")},
+        **{name: card[name] for name in ("name", "detector", "identity", "versions", "licence")},
     }
 
 
