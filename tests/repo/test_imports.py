@@ -22,6 +22,7 @@ ORDER = [
     {"baselines", "serving"},
     {"scoring"},
     {"export"},
+    {"comparison"},
     {"cli", "commands", "demo", "sklearn"},
 ]
 # These stand beside: they know none of the others, and only models and what follows may know them.
