@@ -38,7 +38,7 @@ class Listing:
         root: folder that the files are told relative to.
         files: one a row.
         classes: int64 (n,), index into `class_names`.
-        class_names: one name a class; each has files.
+        class_names: one name a class; a normal class may have no file.
         part: (n,) of 'train', 'validation' or 'test' where the source gives a split, else None.
         normal_classes: indices of the normal classes where the source says so, else None.
         masks: pixel masks of the anomalies, one a row, None where there is none; None without any.
@@ -85,7 +85,8 @@ def list_manifest(path: Path) -> Listing:
     - label: 0, normal or good; 1, anomaly, anomalous, defect or bad. Not needed where the classes say it;
     - class: any name; without it the classes are normal and anomaly;
     - split: train, validation (val, valid) or test, in every row or in none;
-    - mask: pixel mask of an anomaly, relative to the manifest's folder, or empty.
+    - mask: pixel mask of an anomaly, relative to the manifest's folder, or a folder of several, or empty;
+    - group: which images belong together (part, patient), in any words; empty for one that stands alone.
 
     Other columns are not read.
 
@@ -139,6 +140,12 @@ def list_manifest(path: Path) -> Listing:
     if "mask" in columns:
         given = [record.get("mask") for _, record in records]
         masks = tuple(str(path.parent / mask) if mask else None for mask in given)
+        for (line, _), mask in zip(records, masks, strict=True):
+            if mask is not None and not (Path(mask).is_file() or Path(mask).is_dir()):
+                raise InputError(
+                    f"{path} line {line}: expected a mask, found none at '{mask}'; give its path relative to "
+                    "the manifest, or leave the cell empty"
+                )
     return Listing(
         path.stem,
         path.parent,
@@ -148,6 +155,7 @@ def list_manifest(path: Path) -> Listing:
         _parts(path, records) if "split" in columns else None,
         normal,
         masks,
+        group=np.array([record.get("group", "") for _, record in records]) if "group" in columns else None,
     )
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from agad_tf.data.samples import Samples, encode_labels, label_vector
+from agad_tf.data.sources.memory import check_memory
 from agad_tf.errors import InputError
+
+if TYPE_CHECKING:
+    import h5py
 
 _log = logging.getLogger(__name__)
 
@@ -247,8 +252,27 @@ def _load_hdf5(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with h5py.File(path, "r") as file:
             # MATLAB stores columns first: HDF5 sees every matrix transposed.
-            return {key: file[key][()].T for key in file if isinstance(file[key], h5py.Dataset)}
-    except OSError as error:
+            return {key: dataset[()].T for key, dataset in _datasets(path, file)}
+    except (OSError, MemoryError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{path}: expected a MATLAB 7.3 file, received: {' '.join(str(error).split())}"
         ) from error
+
+
+def _datasets(path: str | Path, file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
+    """The arrays that the file itself holds; refuses what points into another file."""
+    import h5py
+
+    for key in file:
+        outside = isinstance(file.get(key, getlink=True), h5py.ExternalLink)
+        array = None if outside else file[key]
+        if outside or (isinstance(array, h5py.Dataset) and (array.external or array.is_virtual)):
+            raise InputError(
+                f"{path}: expected an array in the file itself, received '{key}', which points into another "
+                "file; save its values"
+            )
+        if isinstance(array, h5py.Dataset):
+            check_memory(array.size * array.dtype.itemsize, f"{path} array '{key}'")
+            yield key, array
