@@ -7,6 +7,7 @@ They have the verbs of the Keras detectors. Training is one step: for callbacks 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -16,8 +17,16 @@ from sklearn.svm import OneClassSVM as SklearnOneClassSVM
 
 from agad_tf.baselines.autoencoder import Autoencoder
 from agad_tf.errors import InputError
+from agad_tf.identity import Identity
 from agad_tf.layers import TableScaling
-from agad_tf.models.inputs import as_samples, check_images, check_labels, check_rows, preprocessing
+from agad_tf.models.inputs import (
+    as_samples,
+    check_images,
+    check_labels,
+    check_table,
+    learnt_columns,
+    preprocessing,
+)
 
 
 class ClassicalDetector:
@@ -49,6 +58,7 @@ class ClassicalDetector:
             )
         self.seed, self.crop, self.clip = seed, crop, clip
         self.preprocess = preprocessing(self.sample_shape, (0.0, 1.0), crop, clip)
+        self.identity = Identity()
         self.settings: dict | None = None
         self.estimator = None
         self.history = None
@@ -94,6 +104,8 @@ class ClassicalDetector:
         """
         if not self.compiled:
             self.compile()
+        if self.is_table:
+            self.identity = learnt_columns(replace(self.identity, kind="table"), x)
         x = self._check(as_samples(x), "x")
         y = check_labels(y, len(x))
         normals = np.asarray(x[y == 0])
@@ -136,7 +148,7 @@ class ClassicalDetector:
 
     def _check(self, x, name: str):
         if self.is_table:
-            return check_rows(x, name, self.sample_shape[0])
+            return check_table(x, name, self.identity, self.sample_shape[0])
         return check_images(x, name, self.sample_shape, self.preprocess.value_range)
 
     def _flat(self, x: np.ndarray) -> np.ndarray:
