@@ -21,13 +21,13 @@ NOT_STATED = "not stated: the terms of the training data apply"
 def model_card(model: AnomalyScorer, calibration: Calibration | None = None, name: str | None = None) -> dict:
     """What the model itself tells, as plain values.
 
-        Returns:
-            `format`, `name`, `created` (UTC), `detector`, `input` (`kind` "image" or "table", `shape`, for images
-                `value_range` and `crop`), `identity` (an `agad_tf.identity.Identity` as a dict), `score` (`name`,
-            `parts`), `calibration` (without the normal scores, with the share of them that is above; or None),
-            `configuration` (`model`, and `compile` where it was compiled), `versions`, `licence`; `data`, `split`
-            and `metrics` are None: see `run_card`.
-        """
+    Returns:
+        `format`, `name`, `created` (UTC), `detector`, `input` (`kind` "image" or "table", `shape`, for images
+        `value_range` and `crop`), `identity` (an `agad_tf.identity.Identity` as a dict), `score` (`name`,
+        `parts`), `calibration` (without the normal scores, with the share of them that is above; or None),
+        `configuration` (`model`, and `compile` where it was compiled), `versions`, `licence`; `data`, `split`
+        and `metrics` are None: see `run_card`.
+    """
     inputs = {"kind": "table" if model.is_table else "image", "shape": list(model.sample_shape)}
     if not model.is_table:
         inputs |= {"value_range": list(model.preprocess.value_range), "crop": model.preprocess.crop}
