@@ -1,4 +1,4 @@
-"""Detectors from scikit-learn: one-class SVM on samples or on an autoencoder's codes, isolation forest.
+"""Detectors from scikit-learn: one-class SVM on samples or on codes, isolation forest, neighbours.
 
 They have the verbs of the Keras detectors. Training is one step: for callbacks `fit` is one epoch, whatever
 `epochs` says (the hybrid trains its autoencoder for so many). They are not saved: training takes seconds.
@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from sklearn.ensemble import IsolationForest as SklearnIsolationForest
+from sklearn.neighbors import NearestNeighbors as SklearnNearestNeighbors
 from sklearn.svm import OneClassSVM as SklearnOneClassSVM
 
 from agad_tf.baselines.autoencoder import Autoencoder
@@ -86,7 +87,7 @@ class ClassicalDetector:
         min_anomalies=1,
         seed=0,
     ):
-        """Trains on the normal samples; labelled anomalies are left out.
+        """Trains on the normal samples and, where `uses_anomalies`, on labelled anomalies.
 
         Args:
             x: samples as the Keras detectors take them, as an array.
@@ -111,8 +112,10 @@ class ClassicalDetector:
         normals = np.asarray(x[y == 0])
         if not len(normals):
             raise InputError("fit expects normal samples (label 0), received none: check the labels")
+        anomalies = np.asarray(x[y == 1])
         if verbose:
-            print(f"{len(normals)} normal samples, {int(y.sum())} anomalies left out", file=sys.stderr)
+            done = "used" if self.uses_anomalies else "left out"
+            print(f"{len(normals)} normal samples, {len(anomalies)} anomalies {done}", file=sys.stderr)
         if isinstance(self.preprocess, TableScaling):
             self.preprocess.adapt(normals)
         container = keras.callbacks.CallbackList(
@@ -121,7 +124,8 @@ class ClassicalDetector:
         container.on_train_begin()
         container.on_epoch_begin(0)
         container.on_train_batch_begin(0)
-        self._estimate(normals, batch_size=batch_size, epochs=epochs, verbose=verbose, seed=seed)
+        how = {"anomalies": anomalies} if self.uses_anomalies else {}
+        self._estimate(normals, batch_size=batch_size, epochs=epochs, verbose=verbose, seed=seed, **how)
         container.on_train_batch_end(0, {})
         container.on_epoch_end(0, {})
         container.on_train_end({})
@@ -259,3 +263,36 @@ class IsolationForest(ClassicalDetector):
 
     def _score(self, x):
         return -self.estimator.score_samples(self._flat(x))
+
+
+class Neighbours(ClassicalDetector):
+    """Distance to the k-th nearest normal of the training part, over scaled values.
+
+    Labelled anomalies are left out of training. A sample of the training part has itself among its
+    neighbours.
+
+    Source: Ramaswamy, Rastogi and Shim, Efficient Algorithms for Mining Outliers from Large Data Sets, SIGMOD
+    2000, section 2.
+    """
+
+    def compile(self, k: int = 5):
+        """The number of neighbours.
+
+        Args:
+            k: which neighbour's distance is the score, at least 1; the last one where there are fewer.
+        """
+        self.settings = {"k": positive("k", k)}
+
+    def _estimate(self, normals, **how):
+        self.estimator = SklearnNearestNeighbors().fit(self._flat(normals))
+
+    def _score(self, x):
+        k = min(self.settings["k"], self.estimator.n_samples_fit_)
+        return self.estimator.kneighbors(self._flat(x), n_neighbors=k)[0][:, -1]
+
+
+def positive(name: str, value: int) -> int:
+    """A setting that is a whole number above 0."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} expects a whole number above 0, received {value!r}")
+    return int(value)
