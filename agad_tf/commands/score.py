@@ -7,18 +7,16 @@ from pathlib import Path
 
 import click
 
-from agad_tf.commands.common import quiet_stdout, quiet_tensorflow
+from agad_tf.commands.common import INCOMPLETE, quiet_stdout, quiet_tensorflow
 from agad_tf.errors import InputError
-
-SOME_FAILED = 3
-"""Exit status when some samples could not be scored."""
+from agad_tf.files import check_writable
 
 
 @click.command()
 @click.argument("arguments", nargs=-1, required=True, metavar="[MODEL] PATHS...")
 @click.option("--server", help="Score on a server: http://host:8501/NAME or grpc://host:8500/NAME, no MODEL.")
 @click.option("--out", type=click.Path(path_type=Path),
-              help="File instead of standard output; grows as FILE.partial.")  # fmt: skip
+              help="File instead of standard output; there when the job is whole.")  # fmt: skip
 @click.option("--output-format", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True,
               help="CSV, or one JSON object a line.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["auto", "run", "keras", "savedmodel", "tflite"]),
@@ -68,7 +66,7 @@ def score(
 
         files.check_paths(paths)
         if out is not None:
-            results.check_output(out)
+            check_writable(out)
         bar = tqdm(unit="sample", disable=None, delay=2)  # on a terminal alone
         with bar:
             if engine == "ray":
@@ -104,7 +102,7 @@ def score(
     trouble = f", {failed} failed (the reasons are in their rows)" if failed else ""
     click.echo(f"agad-tf: {scored} scored{trouble} in {time.monotonic() - started:.1f} s", err=True)
     if failed:
-        raise SystemExit(SOME_FAILED)
+        raise SystemExit(INCOMPLETE)
 
 
 def _check_engine(engine: str, server: str | None, out: Path | None, actors: int | None) -> None:

@@ -20,6 +20,7 @@ from agad_tf.export.onnx import export_onnx
 from agad_tf.export.saved_model import write_saved_model
 from agad_tf.export.versions import check_one_kind, new_version
 from agad_tf.training.open import Run, evaluation_data
+from agad_tf.training.stored_scores import figures_at
 
 FORMATS = {"savedmodel": "saved_model.pb", "tflite": "model.tflite", "onnx": "model.onnx"}
 """Name of a format to the file that makes a version of it."""
@@ -182,6 +183,10 @@ def _write_tflite(run, path, precision, data, card) -> tuple[Score, Calibration 
         calibration = calibrate_export(run, data, EdgeModel(path).score)
         about["calibration"] = None if calibration is None else calibration.to_dict()
         card["calibration"] = calibration_summary(calibration)
+        if calibration is not None:
+            tested = (_rows(samples, part) for part in (split.test_normal, split.test_anomaly))
+            scores = [EdgeModel(path).score(part) if len(part) else np.zeros(0) for part in tested]
+            card["metrics"] |= figures_at(calibration, *scores)
         tflite.write_tflite(path, content, about, card)
     return EdgeModel(path).score, calibration
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agad_tf.errors import InputError
+from agad_tf.files import remove_abandoned, sync_folder, sync_tree, work_in
 
 
 class NewVersion:
@@ -37,11 +38,14 @@ def new_version(folder: str | Path) -> Iterator[NewVersion]:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: expected a folder for versions, found a file: choose another name")
     folder.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(folder.glob(".partial-*"))
     version = NewVersion(folder / f".partial-{secrets.token_hex(4)}")
     try:
-        version.partial.mkdir()
-        yield version
-        version.path = _claim(version.partial, folder)
+        with work_in(version.partial):
+            yield version
+            sync_tree(version.partial)
+            version.path = _claim(version.partial, folder)
+            sync_folder(folder)
     finally:
         shutil.rmtree(version.partial, ignore_errors=True)
 

@@ -3,14 +3,13 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from agad_tf.errors import InputError
+from agad_tf.files import written_whole
 
 FORMATS = ("csv", "jsonl")
 _DIGITS = {"score": ".9g", "p_value": ".6g"}
@@ -111,9 +110,10 @@ def _write_jsonl(stream: IO[str], names: list[str]) -> Callable[[Row], object]:
 
 @contextmanager
 def open_output(path: str | Path | None, stdout: IO[str]) -> Iterator[IO[str]]:
-    """A text stream into `path`.partial, which becomes `path` when the block ends well; None: `stdout`.
+    """A text stream into what becomes `path` when the block ends well; None: `stdout`.
 
-    What a job had written before it was stopped stays in `path`.partial.
+    What a job had written before it failed stays in `path`.partial. See `written_whole` for links, devices
+    and pipes.
     """
     # Names of files need not be Unicode: what Python could not decode is written back as it was.
     if path is None:
@@ -122,23 +122,8 @@ def open_output(path: str | Path | None, stdout: IO[str]) -> Iterator[IO[str]]:
         yield stdout
         return
     path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+    kept = path.with_name(path.name + ".partial")
+    text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    with written_whole(path, "w", **text, keep_as=kept) as stream:
         yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
-
-
-def check_output(path: str | Path) -> None:
-    """Refuses a path that cannot be written, before anything is scored."""
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: expected a file name to write to, received a folder: add a file name")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: expected a file name in an existing folder: create {path.parent} first")
-    partial = path.with_name(path.name + ".partial")
-    before = partial.exists()
-    with open(partial, "ab"):  # the operating system says why, where it cannot be written
-        if not before:
-            partial.unlink()
+    kept.unlink(missing_ok=True)
