@@ -54,7 +54,7 @@ def written_whole(
     target = writable(path)
     options = {"newline": newline, "encoding": encoding, "errors": errors}
     with _told_where(path):
-        if target.exists() and not target.is_file():
+        if _is_special(target):
             with open(target, mode, **options) as file:
                 yield file
             return
@@ -88,6 +88,8 @@ def writable(path: str | Path) -> Path:
         InputError: its folder is missing, or it is a folder.
     """
     path = Path(path)
+    if _is_special(path):
+        return path
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     if not target.parent.is_dir():
         raise InputError(
@@ -107,11 +109,18 @@ def check_writable(path: str | Path) -> None:
         OSError: no right to write there, for instance.
     """
     target = writable(path)
-    if target.exists() and not target.is_file():
+    if _is_special(target):
         return
     partial, number = _open_partial(target)
     os.close(number)
     partial.unlink()
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is there and no file that another could take the place of: a device, a pipe, /dev/stdout."""
+    if path.is_absolute() and path.parts[1:2] in (("dev",), ("proc",)) and not path.is_dir():
+        return path.exists()
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _partial_prefix(target: Path) -> str:

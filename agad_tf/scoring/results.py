@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def open_output(path: str | Path | None, stdout: IO[str]) -> Iterator[IO[str]]:
             stdout.reconfigure(errors="surrogateescape")
         yield stdout
         return
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if os.path.islink(path) and os.path.isfile(path) else Path(path)
     kept = path.with_name(path.name + ".partial")
     text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     with written_whole(path, "w", **text, keep_as=kept) as stream:
