@@ -1,7 +1,7 @@
 """Opening what a run needs: the data of a configuration, a finished run, and data to judge it on."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -96,7 +96,7 @@ def evaluation_data(run: Run, source: str | Path | None, normal_classes=()) -> t
         return _own_data(run)
     samples = load_for(run, source)
     if not normal_classes:
-        normal_classes = [samples.class_names[index] for index in normal_classes_of(samples, run)]
+        samples = replace(samples, normal_classes=normal_classes_of(samples, run))
     count = known_to(run, samples)
     if count["train"] or count["validation"]:
         logger.warning(
@@ -104,7 +104,7 @@ def evaluation_data(run: Run, source: str | Path | None, normal_classes=()) -> t
             "figures are too good",
             source, count["train"], len(samples.classes), count["validation"], run.path,
         )  # fmt: skip
-    return samples, whole_as_test(samples, normal_classes)
+    return samples, whole_as_test(samples, normal_classes or None)
 
 
 def known_to(run: Run, samples: Samples) -> dict[str, int]:
@@ -135,6 +135,8 @@ def _own_data(run: Run) -> tuple[Samples, Split]:
 def normal_classes_of(samples: Samples, run: Run) -> tuple[int, ...]:
     """Which classes of another source are normal: what it says itself, else those named as in the run.
 
+    None is where all of its classes are anomalous in the run.
+
     Raises:
         InputError: the source does not say, and has no class of such a name.
     """
@@ -143,7 +145,7 @@ def normal_classes_of(samples: Samples, run: Run) -> tuple[int, ...]:
     about = run.split.settings
     names = {about["class_names"][index] for index in about["normal_classes"]}
     found = tuple(index for index, name in enumerate(samples.class_names) if name in names)
-    if not found:
+    if not found and not set(samples.class_names) <= set(about["class_names"]):
         raise InputError(
             f"{samples.name}: expected a class that is normal in the run ({', '.join(sorted(names))}), "
             f"received the classes {', '.join(samples.class_names)}: name the normal class, or "
