@@ -10,6 +10,7 @@ from agad_tf.data.sources.load import Samples
 from agad_tf.data.splits.protocols import one_class_split, whole_as_test
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError, reading
+from agad_tf.evaluation.regions import RegionRule
 from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.models import AnomalyDetector
 from agad_tf.training import known_samples, loading, stored_scores
@@ -31,6 +32,7 @@ class Run:
     split: Split
     metrics: dict
     calibration: Calibration | None
+    regions: RegionRule | None = None
     known: KnownSamples | None = None
     scores: StoredScores | None = None
 
@@ -47,7 +49,9 @@ def load_run(path: str | Path) -> Run:
         model = keras.saving.load_model(path / "model.keras")
         if not hasattr(model, "sample_shape"):
             raise TypeError(f"a {type(model).__name__}")
-    known, scores = path / known_samples.FILE, path / stored_scores.FILE
+    regions, known, scores = (
+        path / name for name in ("regions.json", known_samples.FILE, stored_scores.FILE)
+    )
     return Run(
         path,
         model,
@@ -55,6 +59,7 @@ def load_run(path: str | Path) -> Run:
         Split.load(path / "split.npz"),
         read_json(path / "metrics.json"),
         load_calibration(path),
+        RegionRule.load(regions) if regions.is_file() else None,
         KnownSamples.load(known) if known.is_file() else None,
         StoredScores.load(scores) if scores.is_file() else None,
     )
@@ -71,6 +76,7 @@ def load_own(configuration: Configuration) -> Samples:
         **data,
         crop=configuration["model"].get("crop", "stretch"),
         normal_classes=configuration["split"]["normal_classes"],
+        backbone=configuration["model"].get("backbone"),
     )
 
 
