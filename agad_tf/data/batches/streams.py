@@ -105,7 +105,7 @@ def _drawer(rows: np.ndarray | LazyRows | tf.Tensor) -> Callable[[tf.Tensor], tf
     if isinstance(rows, LazyRows):
 
         def read(positions):
-            x = tf.numpy_function(rows.read, [positions], tf.uint8, stateful=False)
+            x = tf.numpy_function(rows.read, [positions], tf.as_dtype(rows.dtype), stateful=False)
             x.set_shape((positions.shape[0], *rows.shape[1:]))
             return x
 
