@@ -17,7 +17,6 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",  # Keras 3.15 asks for it
     packages=find_packages(include=["agad_tf", "agad_tf.*"]),
-    package_data={"agad_tf.experiments.paper_tables": ["*.yaml"]},
     install_requires=[
         "tensorflow>=2.19,<2.22",  # lowest: make test-lowest
         "keras>=3.10,<3.16",  # TensorFlow does not bound Keras above

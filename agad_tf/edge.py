@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from agad_tf.errors import InputError
+from agad_tf.evaluation.decisions import Decision
 from agad_tf.pixels import preprocess, read_image
 
 FORMAT = "agad_tf tflite 1"
@@ -89,6 +90,8 @@ class EdgeModel:
     Attributes:
         metadata: what the file says about itself: `name`, `detector`, `precision`, `input`, `score`,
             `calibration` (None where there is none), `versions`, `licence`.
+        decision: threshold and normal scores, an `agad_tf.evaluation.decisions.Decision`; None without a
+            calibration.
         threshold: a score above it is an anomaly; None without a calibration.
 
     Raises:
@@ -110,8 +113,10 @@ class EdgeModel:
         (self._input,) = (about["index"] for about in runner.get_input_details().values())
         self._count = None  # samples the interpreter has room for
         calibration = self.metadata["calibration"]
-        self.threshold = None if calibration is None else calibration["threshold"]
-        self._normals = None if calibration is None else np.sort(calibration["normal_scores"])
+        self.decision = None
+        if calibration is not None:
+            self.decision = Decision(calibration["normal_scores"], calibration["threshold"])
+        self.threshold = None if self.decision is None else self.decision.threshold
 
     @property
     def is_table(self) -> bool:
@@ -180,13 +185,12 @@ class EdgeModel:
     def p_values(self, scores: np.ndarray) -> np.ndarray:
         """Share of the calibration's normals that score at least as high, each score counted among them.
 
+        NaN where the score is NaN or infinite.
+
         Raises:
             InputError: the export has no calibration.
         """
-        self._check_calibrated()
-        at_least = len(self._normals) - np.searchsorted(self._normals, np.asarray(scores, np.float64))
-        p_values = (1 + at_least) / (len(self._normals) + 1)
-        return np.where(np.isnan(scores), np.nan, p_values)
+        return self._calibrated().p_values(scores)
 
     def is_anomaly(self, scores: np.ndarray) -> np.ndarray:
         """bool (n,): score > threshold; also where the score is no number: what failed is not called normal.
@@ -194,8 +198,7 @@ class EdgeModel:
         Raises:
             InputError: the export has no calibration.
         """
-        self._check_calibrated()
-        return ~(np.asarray(scores, np.float64) <= self.threshold)
+        return self._calibrated().is_anomaly(scores)
 
     def explain(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Reconstruction and error map |x − reconstruction|, of images averaged over channels.
@@ -212,12 +215,13 @@ class EdgeModel:
         error = np.abs(x - reconstruction)
         return reconstruction, error if self.is_table else error.mean(axis=-1)
 
-    def _check_calibrated(self) -> None:
-        if self.threshold is None:
+    def _calibrated(self) -> Decision:
+        if self.decision is None:
             raise InputError(
                 f"{self.path}: expected an export with a calibration, found none: "
                 "recalibrate the run and export again"
             )
+        return self.decision
 
 
 def read_metadata(path: str | Path) -> dict:

@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pages import with_table
 
-from agad_tf.experiments.machine import one_thread
 from agad_tf.export.parity import processor_name
+from study.machine import one_thread
 
 BACKBONES = ("encoder_decoder", "unet_plus_plus")
 SIDE, MANY = 32, 256

@@ -111,7 +111,7 @@ def audit(run, retrain, batch_size, seed, json_output):
     """
     with quiet_stdout():
         quiet_tensorflow()
-        from agad_tf.experiments.audit import audit_run, audit_text
+        from agad_tf.training.audit import audit_run, audit_text
         from agad_tf.training.run import load_run
 
         result = audit_run(load_run(run), retrain, batch_size, seed, progress=True)

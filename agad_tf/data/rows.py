@@ -13,7 +13,7 @@ class Store(Protocol):
 
     Attributes:
         shape: (n, height, width, channels) of all images.
-        digests: content digest of each image, uint8 (n, 16); equal for equal images.
+        digests: digest of each image's pixels, uint8 (n, 16): see `agad_tf.data.content.pixel_digest`.
     """
 
     shape: tuple[int, int, int, int]
@@ -54,7 +54,7 @@ class LazyRows:
 
     @property
     def digests(self) -> np.ndarray:
-        """Content digests, uint8 (n, 16)."""
+        """Digests of the pixels, uint8 (n, 16)."""
         return self.store.digests[self.positions]
 
     def __len__(self) -> int:

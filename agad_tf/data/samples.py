@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from agad_tf.data.content import row_digests
 from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
 
@@ -28,6 +30,8 @@ class Samples:
         paths: files behind the rows (image folders), else None.
         feature_names: names of the columns (tables that have them), else None.
         masks: files of the anomalies' pixel masks, None for a row without one; None where there are none.
+        group: (n,) strings: rows of one group (a part, a patient, a video) are never on two sides of a split;
+            "" for a row that is a group of its own. None where the source knows no groups.
     """
 
     name: str
@@ -39,6 +43,12 @@ class Samples:
     paths: Sequence[str] | None = None
     feature_names: tuple[str, ...] | None = None
     masks: Sequence[str | None] | None = None
+    group: np.ndarray | None = None
+
+    @cached_property
+    def digests(self) -> np.ndarray:
+        """Content digest of every row, uint8 (n, 16); computed when it is first asked for."""
+        return row_digests(self.x)
 
 
 def label_vector(labels: np.ndarray, rows: int, what: str) -> np.ndarray:

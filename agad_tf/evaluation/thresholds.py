@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from agad_tf.errors import InputError
+from agad_tf.evaluation.decisions import Decision
 from agad_tf.evaluation.metrics import ROUNDING, best_f1, check_scores, check_share, threshold_below
 from agad_tf.files import write_atomically
 
@@ -44,14 +45,13 @@ def p_values(calibration_scores: ArrayLike, scores: ArrayLike) -> np.ndarray:
         scores: (m,) scores to judge.
 
     Returns:
-        float64 (m,), from 1 / (n + 1) to 1; small means unlike the normals.
+        float64 (m,), from 1 / (n + 1) to 1; small means unlike the normals. NaN for a score that is NaN or
+        infinite.
 
     Raises:
-        InputError: scores that are not finite, not 1-D or empty.
+        InputError: calibration scores that are not finite, not 1-D or empty.
     """
-    ascending = np.sort(check_scores(calibration_scores, "calibration scores"))
-    at_least = ascending.size - np.searchsorted(ascending, check_scores(scores), side="left")
-    return (1 + at_least) / (ascending.size + 1)
+    return Decision(check_scores(calibration_scores, "calibration scores"), math.nan).p_values(scores)
 
 
 def normals_needed(rate: float, confidence: float | None = None) -> int:
@@ -189,6 +189,11 @@ class Calibration:
     __hash__ = None
 
     @property
+    def decision(self) -> Decision:
+        """What it decides by."""
+        return Decision(self.normal_scores, self.threshold)
+
+    @property
     def n_normal(self) -> int:
         """Number of calibration normals."""
         return self.normal_scores.size
@@ -199,12 +204,12 @@ class Calibration:
         return float(np.mean(self.normal_scores > self.threshold))
 
     def p_values(self, scores: ArrayLike) -> np.ndarray:
-        """Conformal p-value of each score, see `p_values`; float64 (m,)."""
-        return p_values(self.normal_scores, scores)
+        """Conformal p-value of each score, see `p_values`; float64 (m,), NaN for what could not be scored."""
+        return self.decision.p_values(scores)
 
     def is_anomaly(self, scores: ArrayLike) -> np.ndarray:
-        """bool (m,): score > threshold, compared in float64."""
-        return check_scores(scores) > self.threshold
+        """bool (m,): score > threshold, compared in float64; True for what could not be scored."""
+        return self.decision.is_anomaly(scores)
 
     def to_dict(self) -> dict:
         """The content of calibration.json: all fields as plain values, with ``format`` and ``n_normal``."""

@@ -192,8 +192,7 @@ def _write_onnx(run, path, precision, data, card) -> tuple[Score, Calibration | 
 
 def parity_samples(samples: Samples, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """What a parity report compares: test samples and their labels, at most `PARITY_SAMPLES` drawn."""
-    rows = np.concatenate([split.test_normal, split.test_anomaly])
-    labels = np.repeat([0, 1], [len(split.test_normal), len(split.test_anomaly)])
+    rows, labels = split.labelled("test")
     drawn = np.sort(np.random.default_rng(0).permutation(len(rows))[:PARITY_SAMPLES])
     return _rows(samples, rows[drawn]), labels[drawn]
 

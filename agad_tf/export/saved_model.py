@@ -174,14 +174,14 @@ def _verdict(score: tf.Tensor, calibration: Calibration | None) -> dict[str, tf.
 
 
 def _verdict_at(score: tf.Tensor, threshold: tf.Tensor) -> dict[str, tf.Tensor]:
-    no_number = tf.math.is_nan(score) | tf.math.is_nan(threshold)
-    return {"score": score, "is_anomaly": (score > threshold) | no_number}
+    normal = (score <= threshold) & tf.math.is_finite(score)  # false where either is NaN
+    return {"score": score, "is_anomaly": tf.logical_not(normal)}
 
 
 def decide(score: tf.Tensor, calibration: Calibration) -> dict[str, tf.Tensor]:
-    """p-value, decision and threshold for scores (batch,), in the graph; equal to those of `Calibration`.
+    """p-value, decision and threshold for scores (batch,), in the graph.
 
-    A score NaN has the p-value NaN and is an anomaly: no good sample gives one.
+    Equal to those of `agad_tf.evaluation.decisions.Decision`, also for scores that are NaN or infinite.
     """
     exact = tf.cast(score, tf.float64)  # as the calibration holds its scores: ties stay ties
     normals = tf.constant(calibration.normal_scores, tf.float64)  # ascending
@@ -189,8 +189,8 @@ def decide(score: tf.Tensor, calibration: Calibration) -> dict[str, tf.Tensor]:
     p_value = tf.cast((1 + at_least) / (calibration.n_normal + 1), tf.float32)
     threshold = tf.fill(tf.shape(exact), tf.constant(calibration.threshold, tf.float64))
     return {
-        "p_value": tf.where(tf.math.is_nan(score), float("nan"), p_value),
-        "is_anomaly": (exact > threshold) | tf.math.is_nan(score),
+        "p_value": tf.where(tf.math.is_finite(score), p_value, float("nan")),
+        "is_anomaly": tf.logical_not((exact <= threshold) & tf.math.is_finite(score)),
         "threshold": tf.cast(threshold, tf.float32),
     }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from agad_tf.errors import InputError
+from agad_tf.evaluation.decisions import Decision
 from agad_tf.files import named
 from agad_tf.pixels import read_image
 from agad_tf.scoring.files import regular
@@ -76,7 +77,8 @@ def _run(path: Path) -> Detector:
     from agad_tf.training.run import load_run
 
     finished = load_run(path)
-    return _from_model(finished.model, finished.calibration)
+    calibration = finished.calibration
+    return _from_model(finished.model, None if calibration is None else calibration.decision)
 
 
 def _keras(path: Path) -> Detector:
@@ -92,7 +94,7 @@ def _keras(path: Path) -> Detector:
     return _from_model(model, None)
 
 
-def _from_model(model, calibration) -> Detector:
+def _from_model(model, decision: Decision | None) -> Detector:
     import tensorflow as tf
 
     shape = getattr(model, "sample_shape", None)
@@ -108,17 +110,19 @@ def _from_model(model, calibration) -> Detector:
     function = tf.function(lambda x: model(x), input_signature=[spec])
 
     def score(values: list[np.ndarray]) -> dict[str, np.ndarray]:
-        return _verdict(function(np.stack(values)).numpy(), calibration)
+        return _verdict(function(np.stack(values)).numpy(), decision)
 
     return _local(score, shape[-1], table)
 
 
-def _verdict(scores: np.ndarray, calibration) -> dict[str, np.ndarray]:
-    if calibration is None:
+def _verdict(scores: np.ndarray, decision: Decision | None) -> dict[str, np.ndarray]:
+    if decision is None:
         return {"score": scores}
-    finite = np.where(np.isfinite(scores), scores, 0)  # the others become errors, whatever is said here
-    p_values, decisions = calibration.p_values(finite), calibration.is_anomaly(finite)
-    return {"score": scores, "p_value": p_values, "is_anomaly": decisions}
+    return {
+        "score": scores,
+        "p_value": decision.p_values(scores),
+        "is_anomaly": decision.is_anomaly(scores),
+    }
 
 
 def _saved_model(path: Path) -> Detector:
@@ -146,12 +150,11 @@ def _tflite(path: Path) -> Detector:
 
     model = EdgeModel(path, threads=os.cpu_count() or 1)
     shape = model.metadata["input"]["shape"]
-    calibration = None if model.threshold is None else model  # decides with the same methods
 
     def score(values: list[np.ndarray]) -> dict[str, np.ndarray]:
         samples = np.stack(values)
         scores = model.score(samples) if model.is_table else model.score_preprocessed(samples)
-        return _verdict(scores, calibration)
+        return _verdict(scores, model.decision)
 
     if model.is_table:
         return Detector(score, features=shape[0])

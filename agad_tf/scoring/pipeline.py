@@ -11,6 +11,7 @@ from contextlib import closing
 import numpy as np
 
 from agad_tf.errors import InputError
+from agad_tf.evaluation.decisions import above
 from agad_tf.scoring.files import Sample
 from agad_tf.scoring.results import Row
 
@@ -95,7 +96,7 @@ def _results(outputs: dict[str, np.ndarray], threshold: float | None) -> Iterato
         if error is not None:
             yield {"error": error}
         else:
-            decision = decision if threshold is None else score > threshold
+            decision = decision if threshold is None else bool(above(score, threshold))
             yield {"score": score, "p_value": p_value, "is_anomaly": decision}
 
 

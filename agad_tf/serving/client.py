@@ -11,6 +11,7 @@ import numpy as np
 
 from agad_tf.data.sources.tables import table_array
 from agad_tf.errors import InputError
+from agad_tf.evaluation.decisions import above
 from agad_tf.pixels import decode_image
 from agad_tf.serving.errors import RefusedError, ServingError, TooLargeError, UnavailableError
 from agad_tf.serving.grpc_transport import GrpcTransport
@@ -21,7 +22,8 @@ MESSAGE_BYTES = 16 * 1024**2
 """Samples are sent in requests of at most about this size."""
 
 _LONGEST_PAUSE = 30.0
-_EMPTY = {"score": np.nan, "p_value": np.nan, "is_anomaly": False, "threshold": np.nan, "error": None}
+# As a SavedModel answers for a sample that it cannot judge: never normal.
+_EMPTY = {"score": np.nan, "p_value": np.nan, "is_anomaly": True, "threshold": np.nan, "error": None}
 _TYPES = {"score": "f4", "p_value": "f4", "is_anomaly": "?", "threshold": "f4", "error": "O"}
 
 
@@ -92,7 +94,8 @@ class Client:
         Returns:
             Arrays (n,): `score` float32, higher is more anomalous; with a calibration in the export `p_value`
             float32, `is_anomaly` bool and `threshold` float32; with files `error`, None or the reason why
-            that file has no score: then the numbers are NaN and `is_anomaly` is False.
+            that file has no score: then the numbers are NaN and `is_anomaly` is True, since what could not
+            be judged must not pass as normal.
 
         Raises:
             InputError: an array that the model does not take.
@@ -110,8 +113,7 @@ class Client:
         else:
             answers = self._score_files(_encoded(samples), batch_size)
         if threshold is not None:
-            scored = np.array([error is None for error in answers.get("error", [None] * len(samples))])
-            answers["is_anomaly"] = scored & ~(answers["score"] <= threshold)
+            answers["is_anomaly"] = above(answers["score"], threshold)
             answers["threshold"] = np.full(len(samples), threshold, np.float32)
         return answers
 

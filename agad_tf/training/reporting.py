@@ -37,7 +37,7 @@ def report_run(
     Raises:
         InputError: the folder of `path` is missing.
     """
-    rows = np.concatenate([split.test_normal, split.test_anomaly])
+    rows, labels = split.labelled("test")
 
     def explain(picked: np.ndarray):
         x = np.asarray(samples.x[rows[picked]])
@@ -49,7 +49,7 @@ def report_run(
         path,
         ReportData(
             title,
-            np.repeat([0, 1], [len(split.test_normal), len(split.test_anomaly)]),
+            labels,
             scores,
             metrics,
             samples.classes[rows],

@@ -12,7 +12,6 @@ import keras
 import numpy as np
 import yaml
 
-from agad_tf.data.rows import LazyRows
 from agad_tf.data.sources.load import Samples
 from agad_tf.data.splits import inspection as validation
 from agad_tf.data.splits.protocols import one_class_split, whole_as_test
@@ -156,10 +155,8 @@ def train(
 def data_identity(samples: Samples, split: Split) -> str:
     """Hash of the split and of the content of its training and validation samples."""
     digest = hashlib.sha256(split.sha256.encode())
-    for name in ("train_normal", "train_anomaly", "validation_normal", "validation_anomaly"):
-        x = samples.x[getattr(split, name)]
-        for block in [x.digests] if isinstance(x, LazyRows) else np.array_split(x, len(x) // 1024 + 1):
-            digest.update(np.ascontiguousarray(block).data)
+    for part in ("train", "validation"):
+        digest.update(samples.digests[split.labelled(part)[0]].tobytes())
     return digest.hexdigest()
 
 
@@ -319,10 +316,8 @@ def fit(
         progress: show a progress bar.
         callbacks: further ones.
     """
-    train_rows = np.concatenate([split.train_normal, split.train_anomaly])
-    labels = np.repeat([0, 1], [len(split.train_normal), len(split.train_anomaly)])
-    held_out = np.concatenate([split.validation_normal, split.validation_anomaly])
-    held_out_labels = np.repeat([0, 1], [len(split.validation_normal), len(split.validation_anomaly)])
+    train_rows, labels = split.labelled("train")
+    held_out, held_out_labels = split.labelled("validation")
     labelled = (samples.x[held_out], held_out_labels) if len(held_out) else None
     callbacks = [ProgressBar(disable=not progress), *callbacks]
     if log_dir is not None and tensorboard_installed():
@@ -374,8 +369,7 @@ def evaluate_split(model, samples, split, calibration=None) -> tuple[np.ndarray,
 
     With normals alone, or anomalies alone, the figures that compare the two are None.
     """
-    rows = np.concatenate([split.test_normal, split.test_anomaly])
-    labels = np.repeat([0, 1], [len(split.test_normal), len(split.test_anomaly)])
+    rows, labels = split.labelled("test")
     scores = model.predict(samples.x[rows], verbose=0)
     report = summarise(labels, scores, samples.classes[rows], split.known_classes)
     report |= {"score": model.score, "bn_mode": "inference"}

@@ -15,7 +15,7 @@ from agad_tf import AGAD
 from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import calibrate
 from agad_tf.export import saved_model
-from agad_tf.export.saved_model import decide, export_saved_model
+from agad_tf.export.saved_model import export_saved_model
 from agad_tf.export.scoring_net import fold_batch_norm, scoring_twin
 
 
@@ -44,20 +44,6 @@ def test_it_decides_as_the_calibration_does(trained, tmp_path):
     np.testing.assert_allclose(served["threshold"], calibration.threshold, rtol=1e-6)
     floats = signatures["score_float"](images=np.asarray(trained.preprocess(images)))
     np.testing.assert_allclose(floats["p_value"], served["p_value"], rtol=1e-6)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 40])
-def test_p_values_in_the_graph_count_as_those_outside(count):
-    rng = np.random.default_rng(count)
-    normals = np.sort(rng.choice(np.linspace(1, 2, 9, dtype=np.float32), count))  # with ties
-    calibration = calibrate(normals, policy="quantile", quantile=0.9)
-    scores = np.concatenate([normals, [0, 3, np.nan], np.nextafter(normals, 9), np.nextafter(normals, 0)])
-    verdict = decide(tf.constant(scores, tf.float32), calibration)
-    known = ~np.isnan(scores)
-    expected = calibration.p_values(scores[known].astype(np.float32))
-    np.testing.assert_allclose(verdict["p_value"][known], expected, rtol=1e-6)
-    assert np.isnan(verdict["p_value"][~known]).all()
-    assert verdict["is_anomaly"].numpy()[~known].all()
 
 
 def test_without_a_calibration_there_are_scores_alone(trained, tmp_path):

@@ -221,8 +221,8 @@ def test_a_board_without_tensorflow_gives_the_same_rows(exported, tmp_path):
 def test_a_score_that_is_no_number_is_not_called_normal(exported):
     runner = EdgeModel(exported[3]["float32"])
     scores = np.array([np.nan, np.inf, -np.inf], np.float32)
-    assert runner.is_anomaly(scores).tolist() == [True, True, False]
-    assert np.isnan(runner.p_values(scores)).tolist() == [True, False, False]
+    assert runner.is_anomaly(scores).all()
+    assert np.isnan(runner.p_values(scores)).all()
 
 
 @pytest.mark.parametrize(

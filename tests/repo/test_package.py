@@ -118,7 +118,7 @@ def test_the_source_archive_holds_tests_docs_and_notebooks(dist):
     with tarfile.open(archive) as content:
         held = {name.partition("/")[2] for name in content.getnames()}
     for name in names:
-        if name.split("/")[0] in ("agad_tf", "tests", "docs", "notebooks", "benchmarks", "serving"):
+        if name.split("/")[0] in ("agad_tf", "tests", "docs", "notebooks", "benchmarks", "serving", "study"):
             assert name in held or not (ROOT / name).is_file(), name
     assert {"README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"} <= held
 

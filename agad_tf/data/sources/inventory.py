@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from agad_tf.data.content import pixel_digest
 from agad_tf.data.samples import Samples
 from agad_tf.data.sources import shards as records
 from agad_tf.data.sources.images import read_image
 from agad_tf.data.sources.listing import Listing
 from agad_tf.data.sources.load import TFDS, find, list_source, load_samples
-from agad_tf.data.splits.grouping import content_digest
 from agad_tf.errors import InputError
 
 
@@ -96,5 +96,5 @@ def _from_samples(samples: Samples) -> Inventory:
         nothing,
         nothing,
         lambda row: samples.x[row],
-        lambda row: content_digest(samples.x[row]),
+        lambda row: pixel_digest(samples.x[row]),
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from agad_tf.data.content import pixel_digest
 from agad_tf.data.sources import shards as records
 from agad_tf.data.sources.images import (
     MixedSizesError,
@@ -29,7 +30,6 @@ from agad_tf.data.sources.images import (
 from agad_tf.data.sources.inventory import Inventory, take_inventory
 from agad_tf.data.sources.load import check_size
 from agad_tf.data.sources.work_folder import own_files, remove, work_folder
-from agad_tf.data.splits.grouping import content_digest
 from agad_tf.data.splits.protocols import normal_class_indices
 from agad_tf.errors import InputError
 
@@ -216,7 +216,7 @@ def _write_shard(
             kept.append(row)
             # Equal bytes anywhere in the record are the same image: the first place is as good as any.
             offsets.append(position + _HEADER + record.index(pixels))
-            digests.append(content_digest(image))
+            digests.append(pixel_digest(image))
             position += _HEADER + len(record) + _FOOTER
     os.replace(partial, target)
     parts = [records.PARTS.index("" if source.part is None else str(source.part[row])) for row in kept]

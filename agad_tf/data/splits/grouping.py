@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 
 import numpy as np
 
-from agad_tf.data.rows import LazyRows
+from agad_tf.data.samples import Samples
 
 
 def stream(seed: int, decision: str, index: int = 0) -> np.random.Generator:
@@ -17,21 +16,26 @@ def stream(seed: int, decision: str, index: int = 0) -> np.random.Generator:
     )
 
 
-def content_digest(row: np.ndarray) -> bytes:
-    """16 bytes that are equal for rows of equal content."""
-    return hashlib.blake2b(np.ascontiguousarray(row).reshape(-1), digest_size=16).digest()
+def sides_of(samples: Samples, content: np.ndarray) -> np.ndarray:
+    """Numbers the rows that must stay on one side of a split: equal content, or the same group, int64 (n,).
 
+    Rows that are tied through others are tied too: a copy of a photo of part 7 under another part's name ties
+    the two parts.
 
-def content_groups(x: np.ndarray | LazyRows) -> np.ndarray:
-    """Numbers the rows by content, by first appearance: equal rows have the same number, int64 (n,)."""
-    if isinstance(x, LazyRows):
-        digests = x.digests.view("V16").ravel().tolist()
-    else:
-        if x.dtype.kind == "f":
-            x = x + x.dtype.type(0)  # -0.0 equals 0.0
-        digests = map(content_digest, x)
-    seen: dict[bytes, int] = {}
-    return np.fromiter((seen.setdefault(digest, len(seen)) for digest in digests), np.int64, len(x))
+    Args:
+        samples: whose `group` counts, if it has one.
+        content: numbers by content, as `numbered` gives them.
+    """
+    if samples.group is None:
+        return content
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    named = np.flatnonzero(samples.group != "")
+    names, group = np.unique(samples.group[named], return_inverse=True)
+    n = len(content)
+    ties = coo_array((np.ones(len(named), bool), (content[named], n + group)), shape=(n + len(names),) * 2)
+    return connected_components(ties, directed=False)[1][content].astype(np.int64)
 
 
 def is_in(groups: np.ndarray, rows: np.ndarray, others: np.ndarray) -> np.ndarray:

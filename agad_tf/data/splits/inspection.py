@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from agad_tf.data.content import numbered
 from agad_tf.data.rows import LazyRows
 from agad_tf.data.samples import Samples
-from agad_tf.data.splits.grouping import content_groups, is_in
+from agad_tf.data.splits.grouping import is_in
 from agad_tf.data.splits.split import Split
 
 PIXEL_SAMPLE = 10_000
@@ -37,7 +38,7 @@ def validate(samples: Samples, split: Split) -> dict[str, Any]:
         `warnings`, a sentence each.
     """
     x = samples.x
-    groups = content_groups(x)
+    groups = numbered(samples.digests)
     parts = {
         part: {
             kind: len(getattr(split, name)) for kind, name in zip(("normal", "anomaly"), names, strict=True)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from agad_tf.data.content import numbered
 from agad_tf.data.samples import Samples
-from agad_tf.data.splits.grouping import by_group, content_groups, is_in, stratified_share, stream
+from agad_tf.data.splits.grouping import by_group, is_in, sides_of, stratified_share, stream
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 
@@ -44,6 +45,9 @@ def one_class_split(
     labelled normal and anomalous the anomalous are dropped, and so are the copies of a collected or polluting
     anomaly that were not drawn with it.
 
+    Where the samples have a `group`, no group is on two sides either: whole groups are drawn, and rows that
+    would cut one are left out (`dropped_groups`).
+
     Every decision has its own random stream derived from `seed`: a larger gamma adds anomalies to the same
     ones and changes no held-out normal.
 
@@ -51,8 +55,7 @@ def one_class_split(
         samples: what `load_samples` returns.
         normal_classes: class indices or names; None takes those the source names.
         gamma: amount of collected anomalies a for the n normals of the training part, held-out ones included,
-            in [0, 1). None takes all anomalies of the training part where the source names its normal classes
-            and has exactly one class more, and none otherwise.
+            in [0, 1). None takes all anomalies of the training part that are of the `anomaly_classes`.
         anomaly_classes: classes the collected anomalies come from; None takes all others, pooled.
         anomaly_class_count: instead, that many classes drawn from the seed.
         pollution: amount of unlabelled anomalies among the training normals, in [0, 1), drawn from all other
@@ -83,10 +86,11 @@ def one_class_split(
     normal = np.isin(classes, normals)
     sources = _anomaly_sources(samples, normals, others, anomaly_classes, anomaly_class_count, seed)
 
-    groups = content_groups(samples.x)
+    content = numbered(samples.digests)
+    groups = sides_of(samples, content)
     train, held_out, tested, dropped = _sides(samples, groups, test, seed)
     # Equal rows with both labels in training teach nothing, and could end on two sides.
-    contradictory = train[~normal[train] & is_in(groups, train, train[normal[train]])]
+    contradictory = train[~normal[train] & is_in(content, train, train[normal[train]])]
     train = np.setdiff1d(train, contradictory)
     left_out = [dropped, contradictory]
 
@@ -99,27 +103,33 @@ def one_class_split(
     n = len(train_normal)
     order = by_group(pool, groups, stream(seed, "anomalies"))
     candidates = order[np.isin(classes[order], sources)]
-    if gamma is None:
-        named = samples.normal_classes is not None and len(others) == 1
-        collected = candidates if named else candidates[:0]
-    else:
-        collected = candidates[: _count(gamma, n, ratio, len(candidates), "gamma", samples)]
+    limited = gamma is not None
+    collected = (
+        candidates[: _count(gamma, n, ratio, len(candidates), "gamma", samples)] if limited else candidates
+    )
 
+    validation_normal = train_normal[:0]
+    if held_out is None:
+        validation_normal = stratified_share(train_normal, classes, groups, validation, seed, "validation")
     order = by_group(pool, groups, stream(seed, "pollution"))
-    candidates = order[~is_in(groups, order, collected)]
+    # What is held out is held out with its whole group, and what pollutes trains.
+    candidates = order[~is_in(content, order, collected) & ~is_in(groups, order, validation_normal)]
     polluted = candidates[: _count(pollution, n, ratio, len(candidates), "pollution", samples)]
     taken = np.concatenate([collected, polluted])
     rest = np.setdiff1d(pool, taken)
-    copies = is_in(groups, rest, taken)
+    copies = is_in(groups, rest, np.concatenate([taken, train_normal]))
     left_out.append(rest[copies])
     if samples.part is None:
         tested = np.concatenate([tested, rest[~copies]])
 
     known = tuple(int(index) for index in np.unique(classes[collected]))
     if held_out is None:
-        validation_normal = stratified_share(train_normal, classes, groups, validation, seed, "validation")
+        trains = np.concatenate([np.setdiff1d(train_normal, validation_normal), polluted])
+        tied = is_in(groups, collected, validation_normal)
+        free = collected[~tied & ~is_in(groups, collected, trains)]
         share = validation if len(collected) >= _MIN_TO_HOLD_OUT else 0.0
-        validation_anomaly = stratified_share(collected, classes, groups, share, seed, "validation anomalies")
+        drawn = stratified_share(free, classes, groups, share, seed, "validation anomalies")
+        validation_anomaly = np.concatenate([drawn, collected[tied]])
     else:
         validation_normal = held_out[normal[held_out]]
         validation_anomaly = held_out[np.isin(classes[held_out], known) & ~normal[held_out]]
@@ -127,7 +137,10 @@ def one_class_split(
     tested = np.setdiff1d(tested, selection)
     train_normal = np.setdiff1d(train_normal, validation_normal)
     _check_sides(samples, normals, train_normal, normal[tested], normal.all())
-    return Split(
+    left_out = np.concatenate(left_out)
+    used = np.setdiff1d(np.arange(len(classes)), left_out)
+    copies = np.isin(left_out, contradictory) | is_in(content, left_out, used)
+    split = Split(
         train_normal=np.concatenate([train_normal, polluted]),
         train_anomaly=np.setdiff1d(collected, validation_anomaly),
         validation_normal=validation_normal,
@@ -138,7 +151,8 @@ def one_class_split(
         selection_anomaly=selection[~normal[selection]],
         polluted=polluted,
         known_classes=known,
-        dropped_duplicates=sum(len(rows) for rows in left_out),
+        dropped_duplicates=int(copies.sum()),
+        dropped_groups=int((~copies).sum()),
         settings={
             "source": samples.name,
             "rows": len(classes),
@@ -152,9 +166,12 @@ def one_class_split(
             "test": test,
             "test_validation": test_validation,
             "official_split": samples.part is not None,
+            "grouped": samples.group is not None,
             "seed": int(seed),
         },
     )
+    split.check_sides(groups)
+    return split
 
 
 def whole_as_test(samples: Samples, normal_classes: int | str | Sequence[int | str] | None = None) -> Split:

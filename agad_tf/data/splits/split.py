@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import zipfile
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ _PARTS = (
     "selection_normal",
     "selection_anomaly",
 )
+SIDES = ("train", "validation", "test", "selection")
 _ARRAYS = (*_PARTS, "polluted")
 
 
@@ -43,6 +45,7 @@ class Split:
         polluted: those of `train_normal` whose class is anomalous.
         known_classes: classes of the collected anomalies.
         dropped_duplicates: training or validation rows left out as copies of rows on another side.
+        dropped_groups: rows left out because others of their group are on another side.
         settings: what the split was drawn with; JSON-able.
 
     Raises:
@@ -60,6 +63,7 @@ class Split:
     polluted: np.ndarray = field(default_factory=_NONE.copy)
     known_classes: tuple[int, ...] = ()
     dropped_duplicates: int = 0
+    dropped_groups: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -71,6 +75,44 @@ class Split:
             raise InputError(
                 f"expected parts without a common row, received {shared} rows that are in two; draw it again"
             )
+
+    def check_sides(self, tied: np.ndarray) -> None:
+        """Refuses a split that takes apart what belongs together.
+
+        Args:
+            tied: int64, one number for each of the samples; equal for rows of equal content or of one group.
+
+        Raises:
+            InputError: rows of one number are on two sides (train, validation, selection, test).
+        """
+        sides = {side: np.unique(tied[self.labelled(side)[0]]) for side in SIDES}
+        for (one, first), (other, second) in itertools.combinations(sides.items(), 2):
+            common = np.intersect1d(first, second)
+            if len(common):
+                row = int(np.flatnonzero(tied == common[0])[0])
+                raise InputError(
+                    f"expected no content and no group on two sides, received {len(common)} in {one} and in "
+                    f"{other}, the first that of row {row}; draw the split again"
+                )
+
+    def labelled(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of a part and what they are labelled as, normals first.
+
+        Args:
+            part: "train", "validation", "test" or "selection".
+
+        Returns:
+            (rows int64 (n,), labels int32 (n,)): 0 normal, 1 anomaly; unlabelled training rows count as
+            normal.
+
+        Raises:
+            InputError: another part.
+        """
+        if part not in SIDES:
+            raise InputError(f"expected a part train, validation, test or selection, received {part!r}")
+        normal, anomaly = getattr(self, f"{part}_normal"), getattr(self, f"{part}_anomaly")
+        labels = np.repeat(np.array([0, 1], np.int32), [len(normal), len(anomaly)])
+        return np.concatenate([normal, anomaly]), labels
 
     @property
     def sha256(self) -> str:
@@ -85,10 +127,12 @@ class Split:
         """Counts of every part, the dropped and unused rows, and the contamination as drawn."""
         counts = {name: len(getattr(self, name)) for name in _ARRAYS}
         used = sum(counts[name] for name in _PARTS)
-        unused = self.settings["rows"] - used - self.dropped_duplicates if "rows" in self.settings else None
+        dropped = self.dropped_duplicates + self.dropped_groups
+        unused = self.settings["rows"] - used - dropped if "rows" in self.settings else None
         collected, trained = counts["train_anomaly"], counts["train_normal"] + counts["train_anomaly"]
         return counts | {
             "dropped_duplicates": self.dropped_duplicates,
+            "dropped_groups": self.dropped_groups,
             "unused": unused,
             "anomaly_share_of_training": collected / trained if trained else 0.0,
             "known_classes": list(self.known_classes),
@@ -99,6 +143,7 @@ class Split:
         about = {
             "known_classes": list(self.known_classes),
             "dropped_duplicates": self.dropped_duplicates,
+            "dropped_groups": self.dropped_groups,
             "settings": self.settings,
         }
         arrays = {name: getattr(self, name) for name in _ARRAYS}
@@ -131,5 +176,6 @@ class Split:
             **arrays,
             known_classes=tuple(about["known_classes"]),
             dropped_duplicates=about["dropped_duplicates"],
+            dropped_groups=about.get("dropped_groups", 0),  # older files know no groups
             settings=about["settings"],
         )

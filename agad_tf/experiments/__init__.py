@@ -1,1 +1,0 @@
-"""Experiments: what the results in `docs/results` were made with."""

@@ -1,0 +1,1 @@
+"""The study: what the results in `docs/results` were made with."""
