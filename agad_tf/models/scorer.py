@@ -66,6 +66,11 @@ class AnomalyScorer(keras.Model):
         """Whether samples are rows (features,) and not images."""
         return len(self.sample_shape) == 1
 
+    @property
+    def scoring_state(self) -> tuple[str, ...]:
+        """Attributes of the constants, besides networks and preprocessing, that a score reads."""
+        return ("score_means", "score_deviations", "scoring_prepared")
+
     def _state(self, name, shape, initializer="zeros"):
         return self.add_weight(
             name=name,

@@ -16,7 +16,7 @@ ROOT = Path(agad_tf.__file__).parent
 ORDER = [
     {"errors", "files", "identity", "pixels", "edge", "replicas"},
     {"layers"},
-    {"networks"},
+    {"networks", "features"},
     {"models"},
     {"training"},
     {"export", "baselines", "serving"},
