@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -62,6 +62,22 @@ class Identity:
             raise InputError(
                 f"identity expects the entries of agad_tf, received {error}: save again"
             ) from None
+
+    def completed(self, x: np.ndarray) -> Identity:
+        """With kind and range of what training sees, where they were unknown; a known range grows.
+
+        Args:
+            x: training samples, images (n, height, width, channels) or rows (n, features).
+        """
+        kind = self.kind or ("table" if x.ndim == 2 else "uint8" if x.dtype == np.uint8 else "float")
+        if kind != "float" or x.dtype == np.uint8 or not x.size:
+            return replace(self, kind=kind)
+        smallest, largest = float(x.min()), float(x.max())
+        if self.smallest is not None:
+            smallest = min(smallest, self.smallest)
+        if self.largest is not None:
+            largest = max(largest, self.largest)
+        return replace(self, kind=kind, smallest=smallest, largest=largest)
 
     def column_order(self, names: Sequence[str] | None, what: str) -> np.ndarray | None:
         """Positions that bring columns called `names` into the model's order; None where they are in it.

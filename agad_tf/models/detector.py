@@ -262,7 +262,7 @@ class AnomalyDetector(AnomalyScorer):
         container = loop.callback_list(
             self, self.training_callbacks(), callbacks, verbose, epochs, batches.steps, batches.quota
         )
-        start = loop.starting_position(container, lambda: self._identity(batches), initial_epoch)
+        start = loop.starting_position(container, lambda: self._training_identity(batches), initial_epoch)
 
         def validate():
             return self.evaluate(*validation_data, callbacks=container)
@@ -289,9 +289,11 @@ class AnomalyDetector(AnomalyScorer):
             self._step_function = loop.compiled_step(self)
         return self._step_function
 
-    def _identity(self, batches: TrainingBatches) -> dict:
+    def _training_identity(self, batches: TrainingBatches) -> dict:
         """What a checkpoint of this training must have been made with."""
         model = {name: value for name, value in self.get_config().items() if name != "name"}
+        columns = self._identity.columns
+        model |= {} if columns is None else {"columns": list(columns)}
         normals = hashlib.sha256(np.ascontiguousarray(self._scoring_sample).data).hexdigest()
         return {
             "model": model,
@@ -307,9 +309,10 @@ class AnomalyDetector(AnomalyScorer):
         normals, has_anomalies = sample
         self._adapt(normals)
         self._scoring_sample = normals[:SCORING_SAMPLES]
-        if self.score == "auto":
-            self.score = self.choose_score(has_anomalies)
-            self.predict_function = None  # it was traced for another score
+        self._identity = self._identity.completed(normals)
+        # Labels that come in a later `fit` decide again; those of an earlier one have been learnt from.
+        if self._asked_score == "auto" and (self.score == "auto" or has_anomalies):
+            self._resolve_score(self.choose_score(has_anomalies))
         self.average_decay.assign(self.decay_of_averages(steps_per_epoch))
 
     def decay_of_averages(self, steps_per_epoch: int) -> float:
@@ -318,7 +321,7 @@ class AnomalyDetector(AnomalyScorer):
         return float(np.exp(-1.0 / horizon)) if horizon > 0 else 0.0
 
     def choose_score(self, has_anomalies: bool) -> str:
-        """What `score="auto"` becomes, decided once by `fit`; the fused score is none of the papers'."""
+        """What `score="auto"` becomes, decided by `fit`; the fused score is none of the papers'."""
         fused = has_anomalies and not self.settings.get("literal")
         return "fused" if fused else self.score_names[0]
 

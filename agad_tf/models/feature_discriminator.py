@@ -173,6 +173,11 @@ class FeatureDiscriminator(AnomalyDetector):
         logits = tf.reduce_mean(self.scoring_discriminator(grid, training=False), axis=-1, keepdims=True)
         return tf.image.resize(tf.nn.softplus(logits), self.sample_shape[:2], method="bilinear")[..., 0]
 
+    def explain(self, x):
+        """The preprocessed images, for nothing is reconstructed, and `anomaly_map` of them."""
+        x = self.preprocess(tf.convert_to_tensor(x))
+        return x, self.anomaly_map(x)
+
     def reconstruct(self, x):
         """Raises InputError: the detector reconstructs nothing."""
         raise InputError(

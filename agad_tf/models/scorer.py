@@ -1,6 +1,8 @@
 """What scores: networks with averaged weights and re-estimated batch norm, and the checks around them."""
 
+import json
 import warnings
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -9,6 +11,7 @@ import tensorflow as tf
 from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
 from agad_tf.evaluation import metrics
+from agad_tf.identity import Identity
 from agad_tf.models.inputs import (
     as_samples,
     batches_of,
@@ -17,6 +20,9 @@ from agad_tf.models.inputs import (
     check_rows,
 )
 from agad_tf.replicas import worker_count
+
+STATE = "state"
+"""Entry of a weights file, beside the weights, that holds the resolved score and the identity."""
 
 SCORING_SAMPLES = 1024
 """Normal training samples that re-estimate batch norm and standardise a fused score: 4 batches of 256."""
@@ -46,10 +52,8 @@ class AnomalyScorer(keras.Model):
                 "input_shape expects (height, width, channels), or (features,) for the rows of a table; "
                 f"received {self.sample_shape}"
             )
-        allowed = ("auto", "fused", *self.score_names)
-        if score not in allowed:
-            raise InputError(f"score expects one of {', '.join(allowed)}, received {score!r}")
         self.score = score
+        self._identity = Identity()
         self._pairs: list[tuple[str, str]] = []  # names of (raw network, scoring network)
         self._fitting = False
         self._scoring_sample = None
@@ -70,6 +74,62 @@ class AnomalyScorer(keras.Model):
     def scoring_state(self) -> tuple[str, ...]:
         """Attributes of the constants, besides networks and preprocessing, that a score reads."""
         return ("score_means", "score_deviations", "scoring_prepared")
+
+    @property
+    def score(self) -> str:
+        """The score that `call` gives; "auto" until `fit` has decided. Setting it is a choice that stays."""
+        return self._score
+
+    @score.setter
+    def score(self, name: str):
+        allowed = ("auto", "fused", *self.score_names)
+        if name not in allowed:
+            raise InputError(f"score expects one of {', '.join(allowed)}, received {name!r}")
+        self._asked_score = name
+        self._resolve_score(name)
+
+    def _resolve_score(self, name: str) -> None:
+        self._score = name
+        self.predict_function = None  # it was traced for another score
+
+    @property
+    def identity(self) -> Identity:
+        """What the samples of training were; `fit` completes what was not assigned before."""
+        return replace(self._identity, preprocessing=getattr(self.preprocess, "version", 1))
+
+    @identity.setter
+    def identity(self, identity: Identity):
+        if not isinstance(identity, Identity):
+            raise InputError(
+                f"identity expects an agad_tf.identity.Identity, received {type(identity).__name__}: make one"
+            )
+        if identity.columns is not None and (len(identity.columns),) != self.sample_shape:
+            raise InputError(
+                f"identity expects the names of the model's columns, shape {self.sample_shape}, received "
+                f"{len(identity.columns)}: name every column"
+            )
+        self._identity = identity
+
+    def save_own_variables(self, store):
+        """Weights of this model alone, and beside them the score that was decided and the identity."""
+        super().save_own_variables(store)
+        state = {
+            "score": self._score,
+            "asked_score": self._asked_score,
+            "score_names": self.score_names,
+            "identity": self.identity.to_dict(),
+        }
+        store[STATE] = np.frombuffer(json.dumps(state).encode(), np.uint8)
+
+    def load_own_variables(self, store):
+        weights = {name: store[name] for name in store.keys() if name != STATE}  # noqa: SIM118 (no dict)
+        super().load_own_variables(weights)
+        if STATE not in store.keys():  # noqa: SIM118
+            return  # a file of before: it holds weights alone
+        state = json.loads(np.asarray(store[STATE]).tobytes())
+        self.score = state["asked_score"]
+        self._resolve_score(state["score"])
+        self.identity = Identity.from_dict(state["identity"])
 
     def _state(self, name, shape, initializer="zeros"):
         return self.add_weight(

@@ -285,7 +285,7 @@ def build(configuration: Configuration, samples: Samples) -> AnomalyDetector:
     if samples.x.ndim == 2:
         size = ()
     elif size is None:
-        size = default_image_size(samples.x.shape[1:3], model["backbone"])
+        size = default_image_size(samples.x.shape[1:3], model.get("backbone", configuration["detector"]))
     size = (size, size) if isinstance(size, int) else tuple(size)
     configuration["data"]["image_size"] = list(size) or None
     detector = DETECTORS[configuration["detector"]]((*size, samples.x.shape[-1]), **model)
@@ -295,6 +295,9 @@ def build(configuration: Configuration, samples: Samples) -> AnomalyDetector:
 
 def default_image_size(stored: tuple[int, int], backbone: str) -> tuple[int, int]:
     """The smallest size from 32 up that the backbone takes and that loses no pixel, at most 128."""
+    if backbone == "features":
+        # Tiny images are enlarged: on grids of fewer than 6×6 patches there is little to tell apart.
+        return tuple(min(max(96, -(-side // 16) * 16), 256) for side in stored)
     if backbone not in ("unet", "unet_plus_plus"):  # the others take squares whose side is a power of 2
         side = 32
         while side < min(max(stored), LARGEST_DEFAULT_SIDE):

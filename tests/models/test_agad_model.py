@@ -72,10 +72,10 @@ def test_without_anomalies_and_without_average(capsys):
     x = np.array(model.preprocess(X))
     expected = np.sqrt(((x - np.array(model.reconstruct(X))) ** 2).sum((1, 2, 3)))
     np.testing.assert_allclose(model(X), expected, rtol=1e-5)
-    # Decided once: anomalies that come later do not change what a score means.
+    # Anomalies that come later are scored by what was learnt from them.
     capsys.readouterr()
     model.fit(X, Y, batch_size=28, min_anomalies=4, verbose=2)
-    assert model.score == "reconstruction"
+    assert model.score == "fused"
     line = capsys.readouterr().err.splitlines()[0]
     assert "24 normal samples, batches of 28 with 4 of 4 anomalies each" in line
 
