@@ -83,6 +83,8 @@ def _mask(samples: Samples, row: int, crop: str) -> np.ndarray:
     path, size = samples.masks[row], tuple(samples.x.shape[1:3])
     if path is None:
         return np.zeros((*size, 1), np.uint8)
+    if isinstance(path, np.ndarray):
+        return resize_uint8(np.where(path, np.uint8(255), np.uint8(0))[..., None], size, crop)
     mask = read_image(path, channels=1)
     mask = np.where(mask > 0, np.uint8(255), np.uint8(0))
     if mask.shape[:2] == size:

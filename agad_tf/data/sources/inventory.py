@@ -14,7 +14,7 @@ from agad_tf.data.samples import Samples
 from agad_tf.data.sources import shards as records
 from agad_tf.data.sources.images import read_image
 from agad_tf.data.sources.listing import Listing
-from agad_tf.data.sources.load import TFDS, find, list_source, load_samples
+from agad_tf.data.sources.load import PHOTOS, TFDS, find, list_source, load_samples
 from agad_tf.errors import InputError
 
 
@@ -41,7 +41,7 @@ def take_inventory(spec: str | Path, channels: int | None, out: Path) -> Invento
     Raises:
         InputError: see `load_samples`; a table; shards; an `out` inside of the source.
     """
-    if str(spec) != "digits" and not str(spec).startswith(TFDS):
+    if str(spec) != "digits" and not str(spec).startswith((TFDS, PHOTOS)):
         path = find(spec)
         if path.is_dir() and records.is_shard_folder(path):
             raise InputError(

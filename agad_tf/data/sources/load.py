@@ -18,6 +18,7 @@ from agad_tf.errors import InputError
 __all__ = ["Samples", "list_images", "load_samples", "read_image"]
 
 TFDS = "tfds:"
+PHOTOS = "photos:"
 _SUFFIXES = (".npz", ".csv", ".mat")
 
 
@@ -34,6 +35,8 @@ def load_samples(
     Args:
         spec: one of
             - "digits": the 1797 handwritten digits of scikit-learn, 8 x 8 x 1, no split of their own;
+            - "photos:plate", "photos:gear" or "photos:fabric": rendered photographs with defects, see
+              `agad_tf.data.rendered`;
             - an `.npz` archive (see `agad_tf.data.sources.arrays.load_npz` for the layouts);
             - a `.csv` table or an ODDS `.mat` file;
             - a folder with `normal/` (or `good/`) and `anomaly/`, or one folder a class, or `train/` and
@@ -68,6 +71,10 @@ def load_samples(
         )
     if spec == "digits":
         return _digits(size, channels)
+    if str(spec).startswith(PHOTOS):
+        from agad_tf.data.rendered import load_photos
+
+        return load_photos(str(spec).removeprefix(PHOTOS), size, channels)
     if str(spec).startswith(TFDS):
         from agad_tf.data.sources.tfds import load_tfds
 
@@ -124,7 +131,8 @@ def find(spec: str | Path) -> Path:
             looked.append(f"{Path(root) / name} (and one folder deeper)")
     hint = "" if root else "; set AGAD_TF_DATA to the folder of your data sets to give bare names"
     raise InputError(
-        f"expected 'digits' or an existing file or folder, found none of: {', '.join(looked)}{hint}"
+        "expected 'digits', 'photos:plate' or an existing file or folder, found none of: "
+        f"{', '.join(looked)}{hint}"
     )
 
 
