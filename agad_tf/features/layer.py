@@ -132,8 +132,8 @@ class FrozenFeatures(keras.layers.Layer):
             )
         if not all(SMALLEST <= side <= LARGEST for side in self.image_size):
             raise InputError(
-                f"features {self.source}: expected a working size of {SMALLEST} to {LARGEST} a side, received "
-                f"{height}x{width}: choose another image size"
+                f"features {self.source}: expected a working size of {SMALLEST} to {LARGEST} a side, "
+                f"received {height}x{width}: choose another image size"
             )
         shapes = self.network.compute_output_shape((1, height, width, fixed[2] or 3))
         shapes = [shapes] if isinstance(shapes, tuple) else shapes

@@ -41,8 +41,8 @@ def open_network(source, weights: str | Path = "imagenet") -> tuple[keras.Model,
     """A network from what a user may name.
 
     Args:
-        source: "efficientnet_lite0"; the name of a network of `keras.applications`; a path of a `.keras` file;
-            a Keras model.
+        source: "efficientnet_lite0"; the name of a network of `keras.applications`; the path of a `.keras`
+            file; a Keras model.
         weights: of `keras.applications`: "imagenet" (Keras downloads them) or the path of a weights file.
 
     Returns:

@@ -27,11 +27,11 @@ def noise_loss(normal: tf.Tensor, noisy: tf.Tensor, counted: tf.Tensor) -> tf.Te
     Source: SimpleNet (Liu et al., CVPR 2023), section 3.4, whose hinge is a cross-entropy here.
 
     Args:
-        normal, noisy: logits (batch, patches, members).
+        normal, noisy: logits (batch, patches, members), not of as many patches each.
         counted: (batch, members), 0 for anomalies too.
     """
-    values = (_cross_entropy(normal, 0.0) + _cross_entropy(noisy, 1.0)) / 2
-    return _mean(tf.reduce_mean(values, axis=1), counted)
+    kinds = [_cross_entropy(normal, 0.0), _cross_entropy(noisy, 1.0)]
+    return _mean(sum(tf.reduce_mean(values, axis=1) for values in kinds) / 2, counted)
 
 
 def worst_mean(logits: tf.Tensor, share: float) -> tf.Tensor:

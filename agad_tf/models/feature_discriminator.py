@@ -1,4 +1,4 @@
-"""Detection on the features of a frozen, pretrained network: a distance of the whole image, and of its patches."""
+"""Detection on the features of a frozen, pretrained network: the whole image judged, and its patches."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from agad_tf.models.inputs import as_samples
 from agad_tf.models.scorer import SCORING_SAMPLES
 from agad_tf.models.updates import fresh_values
 from agad_tf.networks.patch_members import patch_members
-from agad_tf.replicas import of_this_replica
+from agad_tf.replicas import replica_index_and_count
 
 STEPS = 84
-"""Steps of an epoch of `fit` with arrays: ten epochs are the 840 that the method was measured with."""
+"""Steps of an epoch of `fit` with arrays, however many samples there are."""
 
 
 @keras.saving.register_keras_serializable("agad_tf")
@@ -48,12 +48,12 @@ class FeatureDiscriminator(AnomalyDetector):
     "fused" is their sum, each standardised on training normals that it was not fitted to: the covariance by
     cross-fitting, the discriminator by its members, each of which leaves out its share of the normals.
 
-    Noise stands where AGAD has the reconstructions of its generator: both make anomalies out of normal samples
-    and so need few labelled ones. On frozen features the generator's were measured to be worse than noise.
+    Noise stands where AGAD has the reconstructions of its generator: both make pseudo-anomalies out of normal
+    samples, and so need few labelled ones.
 
     Args:
-        input_shape: (height, width, channels) that the network works at, 64 to 512 a side, multiples of 16 for
-            efficientnet_lite0, channels 1 or 3; uint8 images of any size are resized to it.
+        input_shape: (height, width, channels) that the network works at, 64 to 512 a side, multiples of 16
+            for efficientnet_lite0, channels 1 or 3; uint8 images of any size are resized to it.
         features: "efficientnet_lite0" (weights from the extra `features`), the name of a network of
             `keras.applications`, a `.keras` file or a Keras model, or a `agad_tf.features.FrozenFeatures`.
             A file or model of one's own takes images in [−1, 1].
@@ -74,13 +74,14 @@ class FeatureDiscriminator(AnomalyDetector):
         InputError: a network that cannot be had or has no such taps, a size that it cannot take.
 
     Sources: SimpleNet (Liu et al., CVPR 2023) and SuperSimpleNet (Rolih et al., ICPR 2024) for noise in
-    feature space; Rippel et al., ICPR 2020, for Mahalanobis distances on pretrained features; Ledoit and Wolf,
-    Journal of Multivariate Analysis 88, 2004.
+    feature space; Rippel et al., ICPR 2020, for Mahalanobis distances on pretrained features; Ledoit and
+    Wolf, Journal of Multivariate Analysis 88, 2004.
     """
 
     score_names = ("global", "local")
     log_names = ("loss", "noise_loss", "label_loss", "gradient_norm")
     guarded_error = None
+    reconstructs = False
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class FeatureDiscriminator(AnomalyDetector):
         features_weights: str = "imagenet",
         taps: list | None = None,
         members: int = 3,
-        units: list | tuple = (256, 128),
+        units: list | tuple = (128, 64),
         score_share: float = 0.04,
         score: str = "auto",
         seed: int = 0,
@@ -128,7 +129,8 @@ class FeatureDiscriminator(AnomalyDetector):
         self._pair("discriminator", "scoring_discriminator")
         self.global_mean = self._state("global_mean", (2 * channels,))
         self.global_whitening = self._state("global_whitening", (2 * channels, 2 * channels))
-        self._training_normals = self._extract_function = None
+        self._training_normals = self._extract_function = self._folder = None
+        self._with_labels = True
         self.built = True
 
     # -- scoring ---------------------------------------------------------------------------------------------
@@ -157,11 +159,12 @@ class FeatureDiscriminator(AnomalyDetector):
 
     def _local(self, grid) -> tf.Tensor:
         """Local score of each member, (batch, members)."""
-        return losses.worst_mean(self._flat(self.scoring_discriminator(grid, training=False)), self.score_share)
+        return losses.worst_mean(
+            self._flat(self.scoring_discriminator(grid, training=False)), self.score_share
+        )
 
     def _flat(self, logits) -> tf.Tensor:
-        rows, columns, _ = self.features.grid
-        return tf.reshape(logits, (-1, rows * columns, self.members))
+        return tf.reshape(logits, (-1, logits.shape[1] * logits.shape[2], self.members))
 
     def anomaly_map(self, x):
         """How anomalous each place is, (batch, height, width) of the working size, ≥ 0.
@@ -173,15 +176,10 @@ class FeatureDiscriminator(AnomalyDetector):
         logits = tf.reduce_mean(self.scoring_discriminator(grid, training=False), axis=-1, keepdims=True)
         return tf.image.resize(tf.nn.softplus(logits), self.sample_shape[:2], method="bilinear")[..., 0]
 
-    def explain(self, x):
-        """The preprocessed images, for nothing is reconstructed, and `anomaly_map` of them."""
-        x = self.preprocess(tf.convert_to_tensor(x))
-        return x, self.anomaly_map(x)
-
     def reconstruct(self, x):
         """Raises InputError: the detector reconstructs nothing."""
         raise InputError(
-            "FeatureDiscriminator has no reconstructions to explain its scores with: call anomaly_map"
+            "FeatureDiscriminator has no reconstructions to explain its scores with: take anomaly_map"
         )
 
     def scoring_networks(self):
@@ -230,7 +228,9 @@ class FeatureDiscriminator(AnomalyDetector):
             # With one member, which leaves out none, its scores of what it has seen.
             weights = out if self.members > 1 else tf.ones_like(out)
             pieces.append([descriptors(grid), tf.reduce_sum(self._local(grid) * weights, axis=-1), out])
-        described, local, out = (np.concatenate([np.asarray(p) for p in some]) for some in zip(*pieces, strict=True))
+        described, local, out = (
+            np.concatenate([np.asarray(p) for p in some]) for some in zip(*pieces, strict=True)
+        )
         return {"global": _cross_fitted(described, out.argmax(axis=1)), "local": local}
 
     # -- samples ---------------------------------------------------------------------------------------------
@@ -268,7 +268,8 @@ class FeatureDiscriminator(AnomalyDetector):
             self._extract_function = tf.function(
                 lambda images: self.features.raw(self.preprocess(images)), reduce_retracing=True
             )
-        settings = json.dumps(self.preprocess.get_config(), sort_keys=True, default=str)
+        settings = {k: v for k, v in self.preprocess.get_config().items() if k not in ("name", "dtype")}
+        settings = json.dumps(settings, sort_keys=True, default=str)
         name = hashlib.sha256((self.features.digest() + settings).encode()).hexdigest()
         return feature_rows(x, self._extract_function, name, self.features.grid, folder)
 
@@ -279,9 +280,10 @@ class FeatureDiscriminator(AnomalyDetector):
 
     def compile(
         self,
-        learning_rate: float = 2e-4,
+        learning_rate: float = 4e-4,
         weight_decay: float = 4e-3,
         noise: float | list = 0.5,
+        patches: int = 64,
         label_weight: float = 1.0,
         label_share: float = 0.1,
         optimizer=None,
@@ -296,6 +298,7 @@ class FeatureDiscriminator(AnomalyDetector):
         Args:
             learning_rate, weight_decay: of AdamW.
             noise: deviation of the noise on standardised features; of several each patch draws one.
+            patches: of each image, drawn anew in every step, that noise is added to.
             label_weight: of the loss of labelled images beside that of the noise.
             label_share: share of an image's patches, those with the largest logits, that its label is about.
             optimizer: a Keras optimizer instead of AdamW.
@@ -309,6 +312,8 @@ class FeatureDiscriminator(AnomalyDetector):
         settings["noise"] = list(noise) if isinstance(noise, list | tuple) else [noise]
         if not settings["noise"] or not min(settings["noise"]) > 0:
             raise InputError(f"noise expects numbers above 0, received {noise}")
+        if patches < 1:
+            raise InputError(f"patches expects a number of at least 1, received {patches}")
         for name in ("learning_rate", "weight_decay", "label_weight", "average_epochs"):
             if not settings[name] >= 0:
                 raise InputError(f"{name} expects a number of at least 0, received {settings[name]}")
@@ -324,13 +329,13 @@ class FeatureDiscriminator(AnomalyDetector):
         grid = self._grid(x)
         anomaly = tf.repeat(tf.cast(y == 1, tf.float32)[:, None], self.members, axis=1)
         normal = (1.0 - anomaly) * (1.0 - left_out)
-        noisy = grid + self._noise(grid)
+        drawn, noise = self._drawn(grid)
         with tf.GradientTape() as tape:
-            judged = self.discriminator(tf.concat([grid, noisy], axis=0), training=True)
-            logits, noisy_logits = tf.split(self._flat(judged), 2)
-            noise_loss = losses.noise_loss(logits, noisy_logits, normal)
+            # Whole images are judged for their labels alone: without any, the drawn patches are enough.
+            logits = self._judged(grid if self._with_labels else drawn)
+            noise_loss = losses.noise_loss(logits, self._judged(drawn + noise), normal)
             worst = losses.worst_mean(logits, self.settings["label_share"])
-            label_loss = losses.label_loss(worst, normal, anomaly)
+            label_loss = losses.label_loss(worst, normal, anomaly) if self._with_labels else 0.0
             loss = noise_loss + self.settings["label_weight"] * label_loss
             scaled = self.scale_loss(loss, self.optimizer)
         variables = self.discriminator.trainable_variables
@@ -339,22 +344,34 @@ class FeatureDiscriminator(AnomalyDetector):
         logs = {"loss": loss, "noise_loss": noise_loss, "label_loss": label_loss, "gradient_norm": norm}
         return self.track(logs, totals={})
 
-    def _noise(self, grid) -> tf.Tensor:
-        """Gaussian noise like `grid`, fixed by seed and step, the same however replicas share the batch."""
+    def _judged(self, grid) -> tf.Tensor:
+        """Logits of the members in training, (batch, patches, members)."""
+        return self._flat(self.discriminator(grid, training=True))
+
+    def _drawn(self, grid) -> tuple[tf.Tensor, tf.Tensor]:
+        """Some patches of each image, (batch, patches, 1, channels), and noise for them.
+
+        Fixed by seed and step, the same however replicas share the batch.
+        """
         step = tf.cast(self.average_steps, tf.int32)
-        sizes = tf.constant(self.settings["noise"], tf.float32)
         rows, columns, channels = self.features.grid
+        patches = min(self.settings["patches"], rows * columns)
+        sizes = tf.constant(self.settings["noise"], tf.float32)
+
+        def seed(draw):
+            return tf.stack([tf.constant(3 * self.seed + draw, tf.int32), step])
 
         def draw(count):
-            shape = (count, rows, columns)
-            seeds = [tf.stack([tf.constant(2 * self.seed + which, tf.int32), step]) for which in (0, 1)]
-            noise = tf.random.stateless_normal((*shape, channels), seeds[0])
-            if len(self.settings["noise"]) == 1:
-                return noise * sizes[0]
-            which = tf.random.stateless_uniform((*shape, 1), seeds[1], 0, len(sizes), tf.int32)
-            return noise * tf.gather(sizes, which)
+            keys = tf.random.stateless_uniform((count, rows * columns), seed(0))
+            noise = tf.random.stateless_normal((count, patches, 1, channels), seed(1))
+            which = tf.random.stateless_uniform((count, patches, 1, 1), seed(2), 0, len(sizes), tf.int32)
+            return tf.math.top_k(keys, patches)[1], noise * tf.gather(sizes, which)
 
-        return of_this_replica(draw, tf.shape(grid)[0])
+        index, count = replica_index_and_count()
+        size = tf.shape(grid)[0]
+        places, noise = (part[index * size : (index + 1) * size] for part in draw(count * size))
+        flat = tf.reshape(grid, (-1, rows * columns, 1, channels))
+        return tf.gather(flat, places, batch_dims=1), noise
 
     def fit(
         self,
@@ -370,7 +387,7 @@ class FeatureDiscriminator(AnomalyDetector):
         features_folder=None,
         **kwargs,
     ):
-        """As `AnomalyDetector.fit`; with arrays, features are computed once a sample and an epoch is 84 steps.
+        """As `AnomalyDetector.fit`; of arrays, features are computed once, and an epoch is 84 steps.
 
         Args:
             x, y, epochs, min_anomalies, validation_data, kwargs: as there.
@@ -382,7 +399,7 @@ class FeatureDiscriminator(AnomalyDetector):
         """
         if not self.compiled:
             self.compile()
-        self._training_normals = None
+        self._training_normals, self._folder = None, features_folder
         if not isinstance(x, tf.data.Dataset) and augment is None:
             x, y = self._check_labelled(x, y)
             if not (y == 0).any():
@@ -404,6 +421,11 @@ class FeatureDiscriminator(AnomalyDetector):
             augment=augment,
             **kwargs,
         )
+
+    def _begin(self, sample, steps_per_epoch):
+        if self._with_labels != sample[1]:
+            self._with_labels, self._step_function = sample[1], None  # it was traced for the other case
+        super()._begin(sample, steps_per_epoch)
 
     def _adapt(self, normals) -> None:
         """Fits the standardisation of features and the global score; training goes on with what there is."""
@@ -430,6 +452,8 @@ class FeatureDiscriminator(AnomalyDetector):
 
     def predict(self, x, batch_size=256, **kwargs):
         """Anomaly scores of samples, (n,) float32; see `call`."""
+        if self._fitting and self._training_normals is not None and isinstance(x, np.ndarray | LazyRows):
+            x = self.rows_of(self.check_samples(x, "x"), self._folder)  # callbacks ask again every epoch
         if not isinstance(x, FeatureRows):
             return super().predict(x, batch_size=batch_size, **kwargs)
         scores = []

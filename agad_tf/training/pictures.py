@@ -25,9 +25,9 @@ def write_pictures(model, samples, split, folder: Path, calibration=None, column
     rows = np.concatenate(kinds)
     labels = np.repeat([0, 1], [len(kind) for kind in kinds])
     x = np.asarray(samples.x[rows])
-    reconstruction, error_map = model.explain(x)
+    shown, reconstruction, error_map = model.pictured(x)
     heatmaps.reconstruction_grid(
-        np.asarray(model.preprocess(x)),
+        np.asarray(shown),
         np.asarray(reconstruction),
         np.asarray(error_map),
         labels,

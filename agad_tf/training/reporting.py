@@ -41,8 +41,7 @@ def report_run(
 
     def explain(picked: np.ndarray):
         x = np.asarray(samples.x[rows[picked]])
-        reconstruction, error_map = model.explain(x)
-        return np.asarray(model.preprocess(x)), np.asarray(reconstruction), np.asarray(error_map)
+        return tuple(np.asarray(part) for part in model.pictured(x))
 
     images = samples.x.ndim == 4
     write_report(
