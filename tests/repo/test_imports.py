@@ -14,13 +14,16 @@ ROOT = Path(agad_tf.__file__).parent
 
 # A package may import those of the lines above its own, and itself.
 ORDER = [
-    {"errors", "files", "identity", "pixels", "edge", "replicas"},
+    {"checksums", "errors", "files", "identity", "pixels", "edge", "replicas"},
     {"layers"},
     {"networks", "features"},
     {"models"},
     {"training"},
-    {"export", "baselines", "serving"},
-    {"cli", "commands", "demo", "scoring"},
+    {"baselines", "serving"},
+    {"scoring"},
+    {"export"},
+    {"comparison"},
+    {"cli", "commands", "demo", "sklearn"},
 ]
 # These stand beside: they know none of the others, and only models and what follows may know them.
 BESIDE = {"losses", "data", "evaluation"}
