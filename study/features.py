@@ -3,12 +3,13 @@
     AGAD_TF_DATA=DATA python -m study.features elpv_mono --seeds 3
     python -m study.features --page
 
-Each seed is a pair: the same split with labels and without. Development problems alone; nothing is reported on
-what choices were made by.
+Each seed is a pair: the same split with labels and without. Development problems only: nothing is reported on
+data that choices were made by.
 """
 
 import argparse
 import io
+import itertools
 import os
 import tempfile
 import time
@@ -54,7 +55,7 @@ def _decoded(file, key: str, size: int) -> np.ndarray:
     """Grey images (n, size, size, 1), shrunk with antialiasing."""
     content, offsets = file[f"{key}_bytes"], file[f"{key}_offsets"]
     images = []
-    for start, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for start, end in itertools.pairwise(offsets):
         image = Image.open(io.BytesIO(content[start:end].tobytes())).convert("L")
         images.append(np.asarray(image.resize((size, size), Image.BILINEAR))[..., None])
     return np.stack(images)

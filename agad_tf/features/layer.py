@@ -79,7 +79,7 @@ class FrozenFeatures(keras.layers.Layer):
         """Features as the network gives them, float32."""
         x = tf.cast(images, tf.float32)
         if x.shape[-1] == 1 and self.network.inputs[0].shape[-1] != 1:
-            x = tf.repeat(x, 3, axis=-1)
+            x = tf.concat([x, x, x], axis=-1)
         taps = keras.tree.flatten(self.network(self._in_range(x), training=False))
         rows, columns, _ = self.grid
         return tf.concat([_pooled(tf.cast(tap, tf.float32), rows, columns) for tap in taps], axis=-1)

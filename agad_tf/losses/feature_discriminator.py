@@ -34,10 +34,14 @@ def noise_loss(normal: tf.Tensor, noisy: tf.Tensor, counted: tf.Tensor) -> tf.Te
     return _mean(sum(tf.reduce_mean(values, axis=1) for values in kinds) / 2, counted)
 
 
+def largest_count(patches: int, share: float) -> int:
+    """How many patches a share of them is, at least 1."""
+    return max(1, round(share * patches))
+
+
 def worst_mean(logits: tf.Tensor, share: float) -> tf.Tensor:
     """Mean of the largest share of the patch logits of each sample, (batch, members)."""
-    patches = logits.shape[1]
-    count = max(1, round(share * patches))
+    count = largest_count(logits.shape[1], share)
     largest, _ = tf.math.top_k(tf.transpose(logits, (0, 2, 1)), count)
     return tf.reduce_mean(largest, axis=-1)
 

@@ -153,9 +153,18 @@ class FeatureDiscriminator(AnomalyDetector):
     def _part(self, name: str, grid) -> tf.Tensor:
         """Score of standardised features, (batch,)."""
         if name == "global":
-            away = descriptors(grid) - self.global_mean
-            return tf.norm(tf.matmul(away, self.global_whitening), axis=-1)
+            return tf.norm(self.whitened(grid), axis=-1)
         return tf.reduce_mean(self._local(grid), axis=-1)
+
+    def whitened(self, grid) -> tf.Tensor:
+        """What the global score is the length of, (batch, 2 · channels)."""
+        return tf.matmul(descriptors(grid) - self.global_mean, self.global_whitening)
+
+    @property
+    def worst_patches(self) -> int:
+        """How many patches the local score averages."""
+        rows, columns, _ = self.features.grid
+        return losses.largest_count(rows * columns, self.score_share)
 
     def _local(self, grid) -> tf.Tensor:
         """Local score of each member, (batch, members)."""
@@ -356,7 +365,7 @@ class FeatureDiscriminator(AnomalyDetector):
         step = tf.cast(self.average_steps, tf.int32)
         rows, columns, channels = self.features.grid
         patches = min(self.settings["patches"], rows * columns)
-        sizes = tf.constant(self.settings["noise"], tf.float32)
+        sizes, kinds = tf.constant(self.settings["noise"], tf.float32), len(self.settings["noise"])
 
         def seed(draw):
             return tf.stack([tf.constant(3 * self.seed + draw, tf.int32), step])
@@ -364,7 +373,7 @@ class FeatureDiscriminator(AnomalyDetector):
         def draw(count):
             keys = tf.random.stateless_uniform((count, rows * columns), seed(0))
             noise = tf.random.stateless_normal((count, patches, 1, channels), seed(1))
-            which = tf.random.stateless_uniform((count, patches, 1, 1), seed(2), 0, len(sizes), tf.int32)
+            which = tf.random.stateless_uniform((count, patches, 1, 1), seed(2), 0, kinds, tf.int32)
             return tf.math.top_k(keys, patches)[1], noise * tf.gather(sizes, which)
 
         index, count = replica_index_and_count()
