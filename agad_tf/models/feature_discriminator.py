@@ -246,9 +246,7 @@ class FeatureDiscriminator(AnomalyDetector):
 
     def _is_raw(self, x) -> bool:
         """Whether these are raw features and not images."""
-        return isinstance(x, FeatureRows) or (
-            str(getattr(x.dtype, "name", x.dtype)) == "float16" and tuple(x.shape[1:]) == self.features.grid
-        )
+        return tuple(x.shape[1:]) == self.features.grid  # images have more rows, and 1 or 3 channels
 
     def check_samples(self, x, name):
         return x if self._is_raw(x) else super().check_samples(x, name)

@@ -10,18 +10,30 @@ from agad_tf.features.store import content_digests, store_of
 
 
 class FeatureRows(LazyRows):
-    """A float16 array (n, rows, columns, channels) of raw features; see `LazyRows`."""
+    """A float32 array (n, rows, columns, channels) of raw features, stored as float16; see `LazyRows`."""
 
-    dtype = np.dtype(np.float16)
+    dtype = np.dtype(np.float32)
 
     @property
     def nbytes(self) -> int:
         """Bytes that the array would take in memory."""
-        return 2 * int(np.prod(self.shape, dtype=np.int64))
+        return 4 * int(np.prod(self.shape, dtype=np.int64))
 
     def __getitem__(self, index):
         chosen = self.positions[index]
-        return FeatureRows(self.store, chosen) if np.ndim(chosen) else self.store.read(np.array([chosen]))[0]
+        return FeatureRows(self.store, chosen) if np.ndim(chosen) else self.read(np.array([index]))[0]
+
+    def read(self, rows):
+        return self.store.read(self.positions[rows]).astype(np.float32)
+
+    def blocks(self, size=256):
+        for start in range(0, len(self), size):
+            yield self.read(np.arange(start, min(start + size, len(self))))
+
+    def __array__(self, dtype=None, copy=None):
+        if copy is False:
+            raise ValueError("FeatureRows holds no array that could be shared: leave out copy=False")
+        return self.store.read(self.positions).astype(dtype or self.dtype)
 
 
 def feature_rows(x: np.ndarray | LazyRows, extract, name: str, grid, folder=None, batch_size: int = 32):
