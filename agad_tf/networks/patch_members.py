@@ -27,7 +27,7 @@ def patch_members(channels: int, members: int, units, dtype=None, name: str | No
         x = features
         for depth, count in enumerate(units):
             x = keras.layers.Conv2D(count, 1, dtype=dtype, name=f"member_{member}_hidden_{depth}")(x)
-            # Not the layer LeakyReLU: TensorFlow's optimiser fails to fuse its gradient, and says so in the log.
+            # Not the layer LeakyReLU: TensorFlow fails to fuse its gradient, and says so in the log.
             x = keras.ops.maximum(x, 0.2 * x)
         logits.append(keras.layers.Conv2D(1, 1, dtype="float32", name=f"member_{member}_logit")(x))
     joined = logits[0] if members == 1 else keras.layers.Concatenate(dtype="float32", name="logits")(logits)

@@ -25,6 +25,7 @@ from agad_tf.training.checkpoints import Checkpoints
 from agad_tf.training.configuration import DETECTORS, Configuration, calibration_defaults
 from agad_tf.training.directory import CHECKPOINTS, check_free, run_directory, write_json
 from agad_tf.training.evaluate import calibrate, calibration_problem, judge
+from agad_tf.training.loading import default_image_size
 from agad_tf.training.localisation import check_masks
 from agad_tf.training.open import load_split
 from agad_tf.training.pictures import write_pictures
@@ -34,9 +35,6 @@ logger = logging.getLogger("agad_tf")
 
 FEATURES = "features"
 """Folder of a run, while it trains, for the features of its samples."""
-
-LARGEST_DEFAULT_SIDE = 128
-"""Larger images are resized to it unless an image size is given; the AGAD paper's size for medical images."""
 
 
 def train(
@@ -150,19 +148,6 @@ def build(configuration: Configuration, samples: Samples) -> AnomalyDetector:
     detector = DETECTORS[configuration["detector"]]((*size, samples.x.shape[-1]), **model)
     detector.compile(**configuration["compile"])
     return detector
-
-
-def default_image_size(stored: tuple[int, int], backbone: str) -> tuple[int, int]:
-    """The smallest size from 32 up that the backbone takes and that loses no pixel, at most 128."""
-    if backbone == "features":
-        # Tiny images are enlarged: on grids of fewer than 6×6 patches there is little to tell apart.
-        return tuple(min(max(96, -(-side // 16) * 16), 256) for side in stored)
-    if backbone not in ("unet", "unet_plus_plus"):  # the others take squares whose side is a power of 2
-        side = 32
-        while side < min(max(stored), LARGEST_DEFAULT_SIDE):
-            side *= 2
-        return side, side
-    return tuple(min(max(32, -(-side // 16) * 16), LARGEST_DEFAULT_SIDE) for side in stored)
 
 
 def fit(
