@@ -15,7 +15,6 @@ from agad_tf.data.samples import Samples
 from agad_tf.data.splits import inspection
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import CollapsedError, InputError
-from agad_tf.evaluation.report import write_report
 from agad_tf.files import write_atomically
 from agad_tf.models import AnomalyDetector, FeatureDiscriminator
 from agad_tf.replicas import from_chief, is_chief
@@ -28,7 +27,7 @@ from agad_tf.training.evaluate import calibrate, calibration_problem, judge
 from agad_tf.training.loading import default_image_size
 from agad_tf.training.localisation import check_masks
 from agad_tf.training.open import load_split
-from agad_tf.training.pictures import write_pictures
+from agad_tf.training.pictures import show
 from agad_tf.training.tensorboard import TensorBoardReport, tensorboard_installed
 
 logger = logging.getLogger("agad_tf")
@@ -119,8 +118,7 @@ def train(
         }
         write_json(partial / "history.json", history)
         write_json(partial / "metrics.json", metrics)
-        write_pictures(evaluation, partial)
-        write_report(partial / "report.html", evaluation, path.name, configuration)
+        show(evaluation, partial, path.name, configuration)
     from_chief(strategy, b"")  # a worker that left early would take the others with it
     return metrics
 
