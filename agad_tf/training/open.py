@@ -76,7 +76,7 @@ def load_own(configuration: Configuration) -> Samples:
         **data,
         crop=configuration["model"].get("crop", "stretch"),
         normal_classes=configuration["split"]["normal_classes"],
-        backbone=configuration["model"].get("backbone"),
+        backbone=configuration["model"].get("backbone", configuration["detector"]),
     )
 
 
