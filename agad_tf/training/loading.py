@@ -64,6 +64,7 @@ def load(
 
 def _held(store: FileStore, size: tuple[int, int] | None, backbone: str | None) -> ArrayStore:
     """The images of files in memory: as stored where they are few or small, else at the detector's size."""
+    store.check_depth()
     try:
         stored = store.shape[1:3]
     except MixedSizesError:
