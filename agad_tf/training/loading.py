@@ -97,5 +97,5 @@ def _from_cache(source, folder, channels, size, crop, normal_classes, group) -> 
             raise
         prepare(source, folder, **settings, image_size=size, crop=crop)
     samples = load_samples(folder)
-    # Whether a source names its normal classes decides what a split takes; the cache must not change that.
+    # A source that does not name its normal classes is asked for them; the cache must not change that.
     return samples if read_manifest(folder)["named_by_source"] else replace(samples, normal_classes=None)
