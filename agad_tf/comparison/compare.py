@@ -25,6 +25,7 @@ from agad_tf.data.samples import Samples
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
+from agad_tf.evaluation.evaluation import heat_maps
 from agad_tf.evaluation.metrics import auroc
 from agad_tf.evaluation.summary import summarise
 from agad_tf.files import write_atomically, written_whole
@@ -35,9 +36,10 @@ from agad_tf.training.train import build, default_image_size
 logger = logging.getLogger("agad_tf")
 
 ORDER_OF_IMAGES = ("features", "agad", "autoencoder", "isolation_forest", "oc_svm", "classifier")
-ORDER_OF_TABLES = ("aa_bigan", "oc_svm", "isolation_forest", "deep_sad", "classifier")
+ORDER_OF_TABLES = ("aa_bigan", "neighbours", "isolation_forest", "stacked", "gradient_boosting")
 """What is compared where no detectors are named, and what is taken first where there are too few labels to
-choose on: those that need no labels before the classifier, which knows only what it was shown."""
+choose on: those that need no labels before those that know only what they were shown."""
+NEED_LABELS = {"classifier", "gradient_boosting", "stacked"}
 STEPS = 1500
 """Of the baselines that train by steps; their papers' epochs take hours."""
 RATE = 0.05
@@ -124,8 +126,7 @@ def _names(detectors, table: bool, split: Split) -> list[str]:
                 raise InputError(f"detectors expects names among {', '.join(known)}; received {name!r}")
         return list(dict.fromkeys(detectors))
     order = ORDER_OF_TABLES if table else ORDER_OF_IMAGES
-    supervised = {"classifier", "deep_sad"}
-    return [name for name in order if len(split.train_anomaly) or name not in supervised]
+    return [name for name in order if len(split.train_anomaly) or name not in NEED_LABELS]
 
 
 def _claim(path: Path, samples: Samples, split: Split) -> None:
@@ -191,7 +192,7 @@ def _train_and_judge(name, samples, split, folds, seconds, settings) -> tuple[di
         "stopped_early": stopped,
         "score": getattr(detector, "score", None),
     }
-    scores = {"test": test, "labels": labels, "held_out": held_out}
+    scores = {"test": test, "labels": labels, "held_out": held_out, **_maps(detector, samples, split)}
     if len(folds):
         fold_normals, fold_anomalies = [], np.zeros(len(anomalies))
         for fold in np.unique(folds):
@@ -280,6 +281,28 @@ def _scores(detector, samples: Samples, rows: np.ndarray) -> np.ndarray:
     if not np.isfinite(scores).all():
         raise InputError("expected finite scores after training, received NaN: the training collapsed")
     return scores
+
+
+def shown_rows(samples: Samples, split: Split, anomalies: int = 6, normals: int = 2) -> np.ndarray:
+    """Test samples whose pictures stand on the page: anomalies of every kind in turn, then normals."""
+    kinds = samples.classes[split.test_anomaly]
+    turn = np.array([np.sum(kinds[:index] == kind) for index, kind in enumerate(kinds)], int)
+    chosen = split.test_anomaly[np.lexsort((kinds, turn))[:anomalies]]
+    return np.concatenate([chosen, split.test_normal[:normals]])
+
+
+def _maps(detector, samples: Samples, split: Split) -> dict[str, np.ndarray]:
+    """Heat maps of `shown_rows`, and what held-out normals reach at most; nothing without maps."""
+    if samples.x.ndim != 4 or not (hasattr(detector, "anomaly_map") or hasattr(detector, "explain")):
+        return {}
+    held_out = split.validation_normal[:50]
+    try:
+        maps = heat_maps(detector, samples, np.concatenate([shown_rows(samples, split), held_out]))
+    except InputError:  # a detector that redraws nothing
+        return {}
+    shown, of_normals = maps[: len(maps) - len(held_out)], maps[len(maps) - len(held_out) :]
+    limit = np.quantile(of_normals if len(held_out) else shown, 0.999)
+    return {"maps": shown.astype(np.float32), "map_limit": limit}
 
 
 def _found(held_out: np.ndarray, test: np.ndarray, labels: np.ndarray) -> dict:

@@ -15,7 +15,7 @@ from agad_tf.layers import TableScaling
 from agad_tf.models import loop
 from agad_tf.models.batches import TrainingBatches
 from agad_tf.models.guard import DivergenceGuard
-from agad_tf.models.inputs import check_labels, describe_quota, fitting_batch_size
+from agad_tf.models.inputs import check_labels, describe_quota, fitting_batch_size, learnt_columns
 from agad_tf.models.scorer import SCORING_SAMPLES, AnomalyScorer
 from agad_tf.models.updates import apply_clipped, assign_all, averaged
 from agad_tf.replicas import is_chief, replica_count
@@ -217,6 +217,8 @@ class AnomalyDetector(AnomalyScorer):
             )
         if not self.compiled:
             self.compile()
+        if self.is_table and not float(self.preprocess.adapted):
+            self._identity = learnt_columns(self._identity, x)
         if validation_data is not None:
             if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
                 raise InputError(

@@ -11,13 +11,15 @@ import tensorflow as tf
 from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
 from agad_tf.evaluation import metrics
+from agad_tf.frames import is_frame
 from agad_tf.identity import Identity
 from agad_tf.models.inputs import (
     as_samples,
     batches_of,
+    batches_of_rows,
     check_images,
     check_labels,
-    check_rows,
+    check_table,
 )
 from agad_tf.replicas import worker_count
 
@@ -69,6 +71,11 @@ class AnomalyScorer(keras.Model):
     def is_table(self) -> bool:
         """Whether samples are rows (features,) and not images."""
         return len(self.sample_shape) == 1
+
+    @property
+    def scoring_state(self) -> tuple[str, ...]:
+        """Attributes of the constants, besides networks and preprocessing, that a score reads."""
+        return ("score_means", "score_deviations", "scoring_prepared")
 
     @property
     def score(self) -> str:
@@ -170,6 +177,10 @@ class AnomalyScorer(keras.Model):
             return self.score_names
         return (self.score_names[0] if self.score == "auto" else self.score,)
 
+    def __call__(self, x, *args, **kwargs):
+        """As `call`; of a data frame columns go by their names."""
+        return super().__call__(self.check_samples(x, "x") if is_frame(x) else x, *args, **kwargs)
+
     def call(self, x, training=False):
         """Anomaly score of each sample, (batch,) float32, higher is more anomalous.
 
@@ -209,6 +220,26 @@ class AnomalyScorer(keras.Model):
         reconstruction = self.reconstruct(x)
         error = tf.abs(self.preprocess(x) - reconstruction)
         return reconstruction, error if self.is_table else tf.reduce_mean(error, axis=-1)
+
+    reconstructs: bool = True
+    """Whether there are reconstructions to explain a score with."""
+
+    def anomaly_map(self, x) -> tf.Tensor:
+        """How anomalous each place of an image is, (batch, height, width) of the model, ≥ 0.
+
+        Args:
+            x: uint8 images of any size, or float images in the model's range.
+        """
+        return self.explain(x)[1]
+
+    def pictured(self, x) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Preprocessed images, their reconstructions and `anomaly_map`, for pictures.
+
+        In place of reconstructions, a detector without them gives the images again.
+        """
+        x = tf.convert_to_tensor(x)
+        images = self.preprocess(x)
+        return (images, *(self.explain(x) if self.reconstructs else (images, self.anomaly_map(x))))
 
     def prepare_scoring(self, normals=None, batch_size: int = 256) -> None:
         """Readies the scoring networks: batch-norm statistics re-estimated, fused score standardised.
@@ -276,7 +307,7 @@ class AnomalyScorer(keras.Model):
                 "statistics of training; call prepare_scoring(normal training samples)",
                 stacklevel=2,
             )
-        if isinstance(x, np.ndarray | LazyRows):
+        if isinstance(x, np.ndarray | LazyRows) or is_frame(x):
             x = self.check_samples(x, "x")
             if not len(x):
                 raise InputError("predict expects at least one sample, received none: check the selection")
@@ -284,6 +315,8 @@ class AnomalyScorer(keras.Model):
             x = batches_of(x, batch_size or 256)
         if worker_count(self.distribute_strategy) > 1:
             return self._predict_here(x, batch_size or 256)
+        if self.is_table and isinstance(x, np.ndarray):
+            x = batches_of_rows(x, batch_size or 256)
         return super().predict(x, batch_size=batch_size, **kwargs)
 
     def _predict_here(self, x, batch_size: int) -> np.ndarray:
@@ -327,7 +360,7 @@ class AnomalyScorer(keras.Model):
     def check_samples(self, x: np.ndarray, name: str) -> np.ndarray:
         """Returns samples that the model takes, or says in one line why not."""
         if self.is_table:
-            return check_rows(x, name, self.sample_shape[0])
+            return check_table(x, name, self.identity, self.sample_shape[0])
         return check_images(x, name, self.sample_shape, self.preprocess.value_range)
 
     def _check_labelled(self, x, y=None):

@@ -12,6 +12,8 @@ import numpy as np
 from agad_tf.data.sources.tables import table_array
 from agad_tf.errors import InputError
 from agad_tf.evaluation.decisions import above
+from agad_tf.frames import frame_rows, is_frame
+from agad_tf.identity import Identity
 from agad_tf.pixels import decode_image
 from agad_tf.serving.errors import RefusedError, ServingError, TooLargeError, UnavailableError
 from agad_tf.serving.grpc_transport import GrpcTransport
@@ -22,9 +24,11 @@ MESSAGE_BYTES = 16 * 1024**2
 """Samples are sent in requests of at most about this size."""
 
 _LONGEST_PAUSE = 30.0
+_ROW_TYPES = {"DT_DOUBLE": np.float64, "DT_FLOAT": np.float32}  # of tables; exports of before take float32
 # As a SavedModel answers for a sample that it cannot judge: never normal.
 _EMPTY = {"score": np.nan, "p_value": np.nan, "is_anomaly": True, "threshold": np.nan, "error": None}
 _TYPES = {"score": "f4", "p_value": "f4", "is_anomaly": "?", "threshold": "f4", "error": "O"}
+_OUTPUTS = [name for name in _TYPES if name != "error"]
 
 
 class Client:
@@ -35,10 +39,10 @@ class Client:
 
     Args:
         url: "http://host:8501" (REST; https too, and a path where a proxy asks for one) or
-            "grpc://host:8500". REST needs no TensorFlow.
+            "grpc://host:8500" ("grpcs" with TLS). REST needs no TensorFlow.
         model: its name on the server.
         version: None for the newest that is served, which may change between two requests.
-        timeout: seconds for each answer.
+        timeout: seconds for each whole answer, to its last byte.
         retries: further tries after the first, 0 or more.
         backoff: seconds of the first pause.
 
@@ -66,6 +70,7 @@ class Client:
         self._retries, self._backoff = retries, backoff
         self._transport = _transport(url, model, version, timeout)
         self._signatures: dict | None = None
+        self._identity: Identity | None = None
 
     def __enter__(self):
         return self
@@ -87,7 +92,8 @@ class Client:
 
         Args:
             samples: uint8 images (n, any height, any width, channels), the last axis may be left out for one
-                channel; or table rows (n, features); or paths of image files, or their bytes, of any sizes.
+                channel; or table rows (n, features), of a data frame by name; or paths of image files, or
+                their bytes, of any sizes.
             threshold: decide by it, not by the export's own: score > threshold is an anomaly.
             batch_size: samples a request.
 
@@ -103,8 +109,12 @@ class Client:
         """
         if isinstance(samples, str | Path | bytes):
             samples = [samples]
+        if batch_size < 1:
+            raise InputError(f"batch_size expects 1 or more, received {batch_size}")
         if threshold is not None and not math.isfinite(threshold):
             raise InputError(f"threshold expects a finite number, received {threshold}")
+        if is_frame(samples) and self.is_table:
+            samples = frame_rows(samples, self.identity, self.sample_shape[0], "samples")
         array = isinstance(samples, np.ndarray)
         if (array and not samples.ndim) or not len(samples):
             raise InputError("expected at least one sample, received none")
@@ -113,7 +123,7 @@ class Client:
         else:
             answers = self._score_files(_encoded(samples), batch_size)
         if threshold is not None:
-            answers["is_anomaly"] = above(answers["score"], threshold)
+            answers["is_anomaly"] = above(answers["score"], threshold)  # so too where there is no score
             answers["threshold"] = np.full(len(samples), threshold, np.float32)
         return answers
 
@@ -137,7 +147,7 @@ class Client:
 
         Returns:
             `model`, `version`, and `signatures`: name to `inputs` and `outputs`, name to `dtype` ("DT_UINT8",
-            "DT_FLOAT", ...) and `shape` (None for any size).
+            "DT_FLOAT", ...) and `shape` (None for any size; None altogether where the server states none).
         """
         answer = self._patiently(self._transport.metadata)
         try:
@@ -163,7 +173,30 @@ class Client:
     @property
     def is_table(self) -> bool:
         """Whether the model takes rows of a table, and not images."""
-        return self._input("serving_default")[1]["dtype"] == "DT_FLOAT"
+        return self._input("serving_default")[1]["dtype"] in _ROW_TYPES
+
+    @property
+    def identity(self) -> Identity:
+        """What the server tells of the model's columns: their names, where the export knew them."""
+        if self._identity is None:
+            columns = None
+            if self.is_table and "columns" in self._signatures:
+                name, form = self._input("columns")
+                row = np.zeros((1, *form["shape"][1:]), _ROW_TYPES[form["dtype"]])
+                wanted, count = ("columns",), row.shape[1]
+                ask = lambda: self._transport.predict("columns", {name: row}, wanted, count)  # noqa: E731
+                found = np.atleast_1d(self._patiently(ask).get("columns", ()))
+                try:
+                    columns = [text if isinstance(text, str) else text.decode() for text in found.tolist()]
+                except (AttributeError, UnicodeDecodeError):
+                    columns = []
+                if len(columns) != count:
+                    raise ServingError(
+                        f"{self.model}: expected the names of {count} columns, received something else: "
+                        "export it with `agad-tf export`"
+                    )
+            self._identity = Identity("table" if self.is_table else None, columns)
+        return self._identity
 
     def _input(self, signature: str) -> tuple[str, dict]:
         """Name and form of the only input of a signature."""
@@ -175,7 +208,16 @@ class Client:
                 f"{self.model}: expected a model with the signature {signature}, received "
                 f"{', '.join(sorted(self._signatures)) or 'none'}: export it with `agad-tf export`"
             )
-        return next(iter(inputs.items()))
+        ((name, form),) = inputs.items()
+        ranks = {"DT_FLOAT": 2, "DT_DOUBLE": 2, "DT_UINT8": 4, "DT_STRING": 1}
+        shape = form["shape"]
+        usable = shape is not None and len(shape) == ranks.get(form["dtype"])
+        if not usable or (len(shape) > 1 and not 0 < (shape[-1] or 0) <= LARGEST_SAMPLE):
+            raise ServingError(
+                f"{self.model}: expected {signature} to take images, image files or rows, received {name} of "
+                f"{form['dtype']} and shape {shape}: export it with `agad-tf export`"
+            )
+        return name, form
 
     def _score_array(self, samples: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
         name, form = self._input("serving_default")
@@ -190,7 +232,7 @@ class Client:
 
         parts = (range(start, min(start + size, len(samples))) for start in range(0, len(samples), size))
         answers = [answer for part in parts for answer in _in_halves(part, send, failed, TooLargeError)]
-        return _joined(len(samples), answers)
+        return self._joined("serving_default", len(samples), answers)
 
     def _score_files(self, images: Iterator[bytes | InputError], batch_size: int) -> dict[str, np.ndarray]:
         name, _ = self._input("score_encoded")
@@ -227,12 +269,27 @@ class Client:
             part[index] = image
             size += len(image)
         send_all()
-        return {"error": np.full(count, None)} | _joined(count, answers)
+        return {"error": np.full(count, None)} | self._joined("score_encoded", count, answers)
+
+    def _joined(self, signature: str, count: int, answers: list[tuple[Sequence[int], dict]]) -> dict:
+        """Answers at their positions; where there is none, what stands for it, and never a normal."""
+        promised = self._signatures[signature]["outputs"]
+        names = [
+            name
+            for name in _EMPTY
+            if name in promised or name == "score" or any(name in answer for _, answer in answers)
+        ]
+        columns = {name: np.full(count, _EMPTY[name], _TYPES[name]) for name in names}
+        for indices, answer in answers:
+            for name, values in answer.items():
+                columns[name][list(indices)] = values
+        if "is_anomaly" in columns:
+            columns["is_anomaly"] |= ~np.isfinite(columns["score"])
+        return columns
 
     def _predict(self, signature: str, name: str, part) -> dict[str, np.ndarray]:
-        outputs = self._patiently(lambda: self._transport.predict(signature, {name: part}))
-        known = {key: outputs[key] for key in _TYPES if key in outputs}
-        for key, values in known.items():
+        outputs = self._patiently(lambda: self._transport.predict(signature, {name: part}, _OUTPUTS))
+        for key, values in outputs.items():
             if values.shape != (len(part),) or values.dtype.kind not in (
                 "b" if _TYPES[key] == "?" else "fiu"
             ):
@@ -240,11 +297,11 @@ class Client:
                     f"{self.model}: expected {len(part)} values of {key}, received {values.dtype} of shape "
                     f"{values.shape}: is it an export of agad-tf?"
                 )
-        if "score" not in known:
+        if "score" not in outputs:
             raise ServingError(
                 f"{self.model}: expected an output called score, received {', '.join(outputs) or 'none'}"
             )
-        return known
+        return outputs
 
     def _patiently(self, request: Callable[[], dict]) -> dict:
         attempt = 0
@@ -265,24 +322,27 @@ def _transport(url: str, model: str, version: int | None, timeout: float) -> Res
         known = parts.hostname and (parts.port or parts.scheme in ("http", "https"))
     except ValueError:
         known = False
-    if not known or parts.scheme not in ("http", "https", "grpc"):
+    if not known or parts.scheme not in ("http", "https", "grpc", "grpcs"):
         raise InputError(f"expected a URL like http://host:8501 or grpc://host:8500, received {url!r}")
-    if parts.scheme == "grpc":
-        return GrpcTransport(parts.netloc, model, version, timeout)
+    if parts.scheme in ("grpc", "grpcs"):
+        return GrpcTransport(parts.netloc, model, version, timeout, secure=parts.scheme == "grpcs")
     return RestTransport(url, model, version, timeout)
 
 
 def _tensor(value: dict) -> dict:
-    dims = value.get("tensor_shape", {}).get("dim", [])
-    sizes = (int(dim.get("size", 0)) for dim in dims)
+    """Type and shape of an input or output; the shape is None where the server states none."""
+    shape = value.get("tensor_shape", {})
+    if "dim" not in shape:
+        return {"dtype": value["dtype"], "shape": None}
+    sizes = (int(dim.get("size", 0)) for dim in shape["dim"])
     return {"dtype": value["dtype"], "shape": tuple(None if size < 0 else size for size in sizes)}
 
 
 def _checked(samples: np.ndarray, form: dict) -> np.ndarray:
     """The samples as the signature takes them, or InputError."""
     shape = form["shape"]
-    if form["dtype"] == "DT_FLOAT":
-        rows = table_array(samples, "rows")
+    if form["dtype"] in _ROW_TYPES:
+        rows = table_array(samples, "rows").astype(_ROW_TYPES[form["dtype"]])
         if rows.shape[1] != shape[1]:
             raise InputError(
                 f"expected rows of {shape[1]} columns, received {rows.shape[1]}: check the table"
@@ -328,13 +388,3 @@ def _in_halves(
     middle = len(indices) // 2
     halves = (indices[:middle], indices[middle:])
     return [answer for half in halves for answer in _in_halves(half, send, failed, kind)]
-
-
-def _joined(count: int, answers: list[tuple[Sequence[int], dict]]) -> dict[str, np.ndarray]:
-    """Answers at their positions; where one lacks a value that another has, there is none."""
-    names = [name for name in _EMPTY if name == "score" or any(name in answer for _, answer in answers)]
-    columns = {name: np.full(count, _EMPTY[name], _TYPES[name]) for name in names}
-    for indices, answer in answers:
-        for name, values in answer.items():
-            columns[name][list(indices)] = values
-    return columns

@@ -14,9 +14,9 @@ ROOT = Path(agad_tf.__file__).parent
 
 # A package may import those of the lines above its own, and itself.
 ORDER = [
-    {"checksums", "errors", "files", "identity", "pixels", "edge", "replicas"},
+    {"checksums", "csv_rows", "edge", "errors", "files", "frames", "identity", "pixels", "replicas"},
     {"layers"},
-    {"networks"},
+    {"networks", "features"},
     {"models"},
     {"training"},
     {"baselines", "serving"},

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from agad_tf.csv_rows import CsvFile
 from agad_tf.data.samples import NORMAL_NAMES, normal_by_name
 from agad_tf.data.sources.files import LeftOut
 from agad_tf.errors import InputError
@@ -60,22 +60,8 @@ class Listing:
 
 def is_manifest(path: Path) -> bool:
     """Whether a CSV file lists images: its header names a column path (file, filename, image)."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-    except UnicodeDecodeError:
-        return False  # the reader of tables says what is wrong with it
-    return any(name in _PATH_NAMES for name in _split(header))
-
-
-def _split(header: str) -> list[str]:
-    return [
-        name.casefold().strip() for row in csv.reader([header], delimiter=_delimiter(header)) for name in row
-    ]
-
-
-def _delimiter(header: str) -> str:
-    return max(",;\t", key=header.count)
+    names = CsvFile(path, header=True).names
+    return any(name.casefold() in _PATH_NAMES for name in names)
 
 
 def list_manifest(path: Path) -> Listing:
@@ -94,17 +80,16 @@ def list_manifest(path: Path) -> Listing:
         InputError: neither label nor class, a missing file, an unknown label or split, a class with both
             labels; names the line.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            columns = _split(header)
-            records = [
-                (number, dict(zip(columns, (cell.strip() for cell in row), strict=False)))
-                for number, row in enumerate(csv.reader(file, delimiter=_delimiter(header)), 2)
-                if any(cell.strip() for cell in row)
-            ]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: expected a CSV file in UTF-8, received something else ({error})") from None
+    file = CsvFile(path, header=True)
+    columns = [name.casefold() for name in file.names]
+    records = []
+    for row in file:
+        if row.error is not None:
+            raise InputError(f"{path} line {row.line}: {row.error}")
+        if row.blank:
+            _log.warning("%s: line %d is empty: passed over", path, row.line)
+        else:
+            records.append((row.line, dict(zip(columns, row.cells, strict=True))))
     if not records:
         raise InputError(f"{path}: expected images under the header, received none; add rows")
     if "label" not in columns and "class" not in columns:
