@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from scipy import stats
@@ -59,6 +60,22 @@ def promise(calibration: dict) -> str:
     return f"chosen for the best balance of finds and false alarms on labelled samples ({found})"
 
 
+def price(calibration: Mapping) -> str:
+    """What a threshold costs on the normals it was chosen from, and what it finds, as a sentence.
+
+    Args:
+        calibration: as `Calibration.to_dict` gives it.
+    """
+    rate, normals = calibration.get("observed_false_alarm_rate"), calibration["n_normal"]
+    if rate is None:  # chosen by a version that did not say
+        return "Its price on held-out normals is not recorded: calibrate again to know it."
+    words = f"Its price: {percent(rate)} of the {normals} held-out normals lie above it"
+    if calibration.get("n_anomaly"):
+        found = percent(calibration["observed_recall"])
+        words += f", for {found} of {calibration['n_anomaly']} labelled anomalies found"
+    return f"{words}."
+
+
 # From each AUROC up: how well normal and anomalous samples are told apart.
 _GRADES = (
     (0.99, "almost without error"),
@@ -86,3 +103,18 @@ def auroc_verdict(auroc: float, interval: tuple[float, float]) -> str:
         return "In this test the detector cannot be told from guessing."
     grade = next(words for least, words in _GRADES if auroc >= least)
     return f"The detector tells anomalies from normal samples {grade}."
+
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A number with its noun: "two anomalies", "34 samples"."""
+    noun = one if count == 1 else many or f"{one}s"
+    return f"{_NUMBERS[count] if count < len(_NUMBERS) else count} {noun}"
+
+
+def in_percent(share: float) -> str:
+    """A share as the report writes it: .9374 as "93.7"; never rounded up to 100."""
+    text = f"{100 * share:.1f}"
+    return "99.9" if text == "100.0" and share < 1 else "100" if share == 1 else text
