@@ -64,6 +64,7 @@ def load(
 
 def _held(store: FileStore, size: tuple[int, int] | None, backbone: str | None) -> ArrayStore:
     """The images of files in memory: as stored where they are few or small, else at the detector's size."""
+    store.check_depth()
     try:
         stored = store.shape[1:3]
     except MixedSizesError:
@@ -99,5 +100,5 @@ def _from_cache(source, folder, channels, size, crop, normal_classes, group) -> 
             raise
         prepare(source, folder, **settings, image_size=size, crop=crop)
     samples = load_samples(folder)
-    # Whether a source names its normal classes decides what a split takes; the cache must not change that.
+    # A source that does not name its normal classes is asked for them; the cache must not change that.
     return samples if read_manifest(folder)["named_by_source"] else replace(samples, normal_classes=None)
