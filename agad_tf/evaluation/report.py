@@ -21,7 +21,7 @@ from agad_tf.evaluation.evaluation import Evaluation
 from agad_tf.evaluation.metrics import check_scores
 from agad_tf.evaluation.report_page import card, facts, figure, gallery, note, page, section, tile
 from agad_tf.evaluation.report_page import escape as e
-from agad_tf.evaluation.wording import PerThousand, auroc_verdict, per_thousand, percent, promise
+from agad_tf.evaluation.wording import PerThousand, auroc_verdict, per_thousand, percent, price, promise
 from agad_tf.files import write_atomically
 
 METRICS = (
@@ -122,7 +122,8 @@ class _Report:
             how = "None was set, so there are no alarms. Choose one with: agad-tf recalibrate RUN --rate 0.05"
             tiles.append(tile("Threshold", "threshold", None, "none", how))
         else:
-            how = f"A score above it raises the alarm. It was {promise(self.calibration.to_dict())}."
+            chosen = self.calibration.to_dict()
+            how = f"A score above it raises the alarm. It was {promise(chosen)}. {price(chosen)}"
             tiles.append(tile("Threshold", "threshold", self.threshold, f"{self.threshold:.4g}", how))
         for kind, name, metric, of in (
             (False, "False alarms", "false_alarms_per_1000", "normal samples"),

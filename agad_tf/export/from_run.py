@@ -19,6 +19,7 @@ from agad_tf.export.saved_model import write_saved_model
 from agad_tf.export.versions import check_one_kind, new_version
 from agad_tf.scoring.detectors import EXPORTS, open_detector
 from agad_tf.training.open import Run, evaluation_data
+from agad_tf.training.stored_scores import figures_at
 
 PARITY_SAMPLES = 2000
 """Test samples at most that a parity report compares."""
@@ -139,9 +140,14 @@ def _write_tflite(run, path, precision, data, card) -> tuple[Score, Calibration 
     tflite.write_tflite(path, content, about, card)
     calibration = run.calibration
     if precision != "float32" and data is not None:
-        calibration = calibrate_export(run, data, open_detector(path, threads=1).scores)
+        score = open_detector(path, threads=1).scores
+        calibration = calibrate_export(run, data, score)
         about["calibration"] = None if calibration is None else calibration.to_dict()
         card["calibration"] = calibration_summary(calibration)
+        if calibration is not None:
+            tested = (_rows(samples, part) for part in (split.test_normal, split.test_anomaly))
+            scores = [score(part) if len(part) else np.zeros(0) for part in tested]
+            card["metrics"] |= figures_at(calibration, *scores)
         tflite.write_tflite(path, content, about, card)
     return open_detector(path, threads=1).scores, calibration
 

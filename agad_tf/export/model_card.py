@@ -69,6 +69,14 @@ def run_card(run: Run, name: str | None = None, licence: str | None = None) -> d
     card = model_card(run.model, run.calibration, name or run.path.name)
     metrics = dict(run.metrics)
     summary = metrics.pop("split", None)
+    metrics.pop("calibration", None)  # the card states the one that is exported
+    chosen = run.calibration
+    if chosen is not None and metrics.get("threshold") != chosen.threshold:  # chosen again after training
+        if run.scores is not None:
+            metrics |= run.scores.test_figures(chosen)
+        else:
+            metrics |= dict.fromkeys(("threshold", "false_alarm_rate", "recall"))
+            metrics["note"] = "false alarms and recall at this threshold are not known: evaluate the run"
     card |= {
         "data": _read_json(run.path / "data.json"),
         "split": {"sha256": run.split.sha256, "summary": summary},

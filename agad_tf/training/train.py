@@ -1,9 +1,12 @@
 """Training a run: from data to a trained, evaluated detector in one directory."""
 
+import contextlib
+import errno
 import hashlib
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -13,21 +16,23 @@ import yaml
 from agad_tf.data.samples import Samples
 from agad_tf.data.splits import inspection
 from agad_tf.data.splits.split import Split
-from agad_tf.errors import CollapsedError, InputError
+from agad_tf.errors import CollapsedError, InputError, Stopped
 from agad_tf.evaluation.report import write_report
-from agad_tf.files import write_atomically
+from agad_tf.files import rename_whole, write_atomically
 from agad_tf.models import AnomalyDetector
 from agad_tf.replicas import from_chief, is_chief
-from agad_tf.training import hardware
+from agad_tf.training import hardware, known_samples, stored_scores
 from agad_tf.training.callbacks import ProgressBar
 from agad_tf.training.checkpoints import Checkpoints
 from agad_tf.training.configuration import DETECTORS, Configuration, calibration_defaults
-from agad_tf.training.directory import CHECKPOINTS, check_free, run_directory, write_json
-from agad_tf.training.evaluate import calibrate, calibration_problem, judge
+from agad_tf.training.directory import CHECKPOINTS, check_free, has_trained, run_directory, write_json
+from agad_tf.training.evaluate import calibrate, calibration_problem, held_out_scores, judge
+from agad_tf.training.known_samples import KnownSamples
 from agad_tf.training.loading import default_image_size
 from agad_tf.training.localisation import check_masks
 from agad_tf.training.open import load_split
 from agad_tf.training.pictures import write_pictures
+from agad_tf.training.stored_scores import StoredScores
 from agad_tf.training.tensorboard import TensorBoardReport, tensorboard_installed
 
 logger = logging.getLogger("agad_tf")
@@ -90,17 +95,28 @@ def train(
         text = yaml.safe_dump(_plain(configuration), sort_keys=False)
         write_atomically(partial / "config.yaml", text.encode())
         split.save(partial / "split.npz")
+        KnownSamples.of(samples, split).save(partial / known_samples.FILE)
         write_json(partial / "data.json", data)
         events = partial / "tensorboard" if chief else None
-        history = fit(model, configuration, samples, split, events, progress, [checkpoints])
+        try:
+            with checkpoints.stopped_by_ctrl_c():
+                history = fit(model, configuration, samples, split, events, progress, [checkpoints])
+        except KeyboardInterrupt:
+            if chief and has_trained(partial):
+                raise Stopped(
+                    f"{path}: stopped; a checkpoint is written, go on with: agad-tf train --resume {path}"
+                ) from None
+            raise
         _check_alive(model, samples.x[split.train_normal[:1]])
-        model.save(partial / "model.keras")
+        save_model(model, partial / "model.keras")
         if problem is not None:
             logger.warning("no threshold was chosen: %s", problem)
-        calibration = None if problem else calibrate(model, samples, split, settings)
+        held_out = held_out_scores(model, samples, split)
+        calibration = None if problem else calibrate(held_out, split, settings, model.score)
         if calibration is not None:
             calibration.save(partial / "calibration.json")
         evaluation = judge(model, samples, split, calibration)
+        StoredScores.of(split, held_out, evaluation.scores, model.score).save(partial / stored_scores.FILE)
         metrics = evaluation.metrics
         metrics |= {
             "selection": "last",
@@ -115,10 +131,36 @@ def train(
         }
         write_json(partial / "history.json", history)
         write_json(partial / "metrics.json", metrics)
-        write_pictures(evaluation, partial)
-        write_report(partial / "report.html", evaluation, path.name, configuration)
+        with told_only("reconstructions.png"):
+            write_pictures(evaluation, partial)
+        with told_only("report.html"):
+            write_report(partial / "report.html", evaluation, path.name, configuration)
     from_chief(strategy, b"")  # a worker that left early would take the others with it
     return metrics
+
+
+@contextlib.contextmanager
+def told_only(name: str) -> Iterator[None]:
+    """Warns of a failure to write what only shows a run: the run itself is whole without it."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise  # the run would not be whole either
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        logger.warning(
+            "%s was not written (%s); the run is complete, `agad-tf evaluate RUN --report` writes a report",
+            name,
+            reason,
+        )
+        logger.debug("%s", name, exc_info=True)
+
+
+def save_model(model: AnomalyDetector, path: Path) -> None:
+    """Saves a detector; the file appears whole and is on the disk."""
+    aside = path.with_name(f".partial-{path.name}")  # Keras looks at the end of a name
+    model.save(aside)
+    rename_whole(aside, path)
 
 
 def data_identity(samples: Samples, split: Split) -> str:
