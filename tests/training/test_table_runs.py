@@ -31,9 +31,9 @@ def write(path, names, rows, labels=None, label="label"):
 @pytest.fixture(scope="module")
 def table():
     rng = np.random.default_rng(0)
-    rows = rng.normal(size=(260, 3)) * [1, 10, 0.04] + [0, 50, 5400123.0]
-    labels = np.repeat([0, 1], [220, 40])
-    rows[220:] += [4, -40, 0.2]
+    rows = rng.normal(size=(460, 3)) * [1, 10, 0.04] + [0, 50, 5400123.0]
+    labels = np.repeat([0, 1], [420, 40])
+    rows[420:] += [4, -40, 0.2]
     return rows, labels
 
 
@@ -65,7 +65,7 @@ def test_score_takes_columns_by_name(run, table, tmp_path):
 
 def test_evaluate_takes_columns_by_name(run, table, tmp_path):
     rows, labels = table
-    moved = rows + [0.001, 0, 0]  # what was trained on is warned of
+    moved = rows + np.array([0.001, 0, 0])  # what was trained on is warned of
     figures = []
     for names, x in ((NAMES, moved), (NAMES[::-1], moved[:, ::-1])):
         path = write(tmp_path / "other.csv", names, x, labels, label="outcome")
@@ -78,7 +78,7 @@ def test_evaluate_takes_columns_by_name(run, table, tmp_path):
 
 
 def test_recalibrate_takes_columns_by_name_and_needs_no_label(run, table, tmp_path):
-    rows = table[0][:200] + [0.001, 0, 0]
+    rows = table[0][:200] + np.array([0.001, 0, 0])
     thresholds = []
     for names, x in ((NAMES, rows), (NAMES[::-1], rows[:, ::-1])):
         path = write(tmp_path / "normals.csv", names, x)
