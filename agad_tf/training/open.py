@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -11,6 +11,7 @@ from agad_tf.data.sources.load import Samples
 from agad_tf.data.splits.protocols import one_class_split, whole_as_test
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError, reading
+from agad_tf.evaluation.regions import RegionRule
 from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.models import AnomalyDetector
 from agad_tf.training import known_samples, loading, stored_scores
@@ -32,6 +33,7 @@ class Run:
     split: Split
     metrics: dict
     calibration: Calibration | None
+    regions: RegionRule | None = None
     known: KnownSamples | None = None
     scores: StoredScores | None = None
 
@@ -48,7 +50,9 @@ def load_run(path: str | Path) -> Run:
         model = keras.saving.load_model(path / "model.keras")
         if not hasattr(model, "sample_shape"):
             raise TypeError(f"a {type(model).__name__}")
-    known, scores = path / known_samples.FILE, path / stored_scores.FILE
+    regions, known, scores = (
+        path / name for name in ("regions.json", known_samples.FILE, stored_scores.FILE)
+    )
     return Run(
         path,
         model,
@@ -56,6 +60,7 @@ def load_run(path: str | Path) -> Run:
         Split.load(path / "split.npz"),
         read_json(path / "metrics.json"),
         load_calibration(path),
+        RegionRule.load(regions) if regions.is_file() else None,
         KnownSamples.load(known) if known.is_file() else None,
         StoredScores.load(scores) if scores.is_file() else None,
     )
@@ -101,7 +106,7 @@ def evaluation_data(
         return _own_data(run)
     samples = load_for(run, source, label_column)
     if not normal_classes:
-        normal_classes = [samples.class_names[index] for index in normal_classes_of(samples, run)]
+        samples = replace(samples, normal_classes=normal_classes_of(samples, run))
     count = known_to(run, samples)
     if count["train"] or count["validation"]:
         logger.warning(
@@ -109,7 +114,7 @@ def evaluation_data(
             "figures are too good",
             source, count["train"], len(samples.classes), count["validation"], run.path,
         )  # fmt: skip
-    return samples, whole_as_test(samples, normal_classes)
+    return samples, whole_as_test(samples, normal_classes or None)
 
 
 def known_to(run: Run, samples: Samples) -> dict[str, int]:
@@ -140,6 +145,8 @@ def _own_data(run: Run) -> tuple[Samples, Split]:
 def normal_classes_of(samples: Samples, run: Run) -> tuple[int, ...]:
     """Which classes of another source are normal: what it says itself, else those named as in the run.
 
+    None is where all of its classes are anomalous in the run.
+
     Raises:
         InputError: the source does not say, and has no class of such a name.
     """
@@ -148,7 +155,7 @@ def normal_classes_of(samples: Samples, run: Run) -> tuple[int, ...]:
     about = run.split.settings
     names = {about["class_names"][index] for index in about["normal_classes"]}
     found = tuple(index for index, name in enumerate(samples.class_names) if name in names)
-    if not found:
+    if not found and not set(samples.class_names) <= set(about["class_names"]):
         raise InputError(
             f"{samples.name}: expected a class that is normal in the run ({', '.join(sorted(names))}), "
             f"received the classes {', '.join(samples.class_names)}: name the normal class, or "

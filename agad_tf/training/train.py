@@ -1,12 +1,9 @@
 """Training a run: from data to a trained, evaluated detector in one directory."""
 
-import contextlib
-import errno
 import hashlib
 import json
 import logging
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +15,6 @@ from agad_tf.data.samples import Samples
 from agad_tf.data.splits import inspection
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import CollapsedError, InputError, Stopped
-from agad_tf.evaluation.report import write_report
 from agad_tf.files import rename_whole, write_atomically
 from agad_tf.models import AnomalyDetector
 from agad_tf.replicas import from_chief, is_chief
@@ -32,7 +28,7 @@ from agad_tf.training.known_samples import KnownSamples
 from agad_tf.training.loading import default_image_size
 from agad_tf.training.localisation import check_masks
 from agad_tf.training.open import load_split
-from agad_tf.training.pictures import write_pictures
+from agad_tf.training.pictures import show
 from agad_tf.training.stored_scores import StoredScores
 from agad_tf.training.tensorboard import TensorBoardReport, tensorboard_installed
 
@@ -132,29 +128,9 @@ def train(
         }
         write_json(partial / "history.json", history)
         write_json(partial / "metrics.json", metrics)
-        with told_only("reconstructions.png"):
-            write_pictures(evaluation, partial)
-        with told_only("report.html"):
-            write_report(partial / "report.html", evaluation, path.name, configuration)
+        show(evaluation, partial, path.name, configuration)
     from_chief(strategy, b"")  # a worker that left early would take the others with it
     return metrics
-
-
-@contextlib.contextmanager
-def told_only(name: str) -> Iterator[None]:
-    """Warns of a failure to write what only shows a run: the run itself is whole without it."""
-    try:
-        yield
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise  # the run would not be whole either
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        logger.warning(
-            "%s was not written (%s); the run is complete, `agad-tf evaluate RUN --report` writes a report",
-            name,
-            reason,
-        )
-        logger.debug("%s", name, exc_info=True)
 
 
 def save_model(model: AnomalyDetector, path: Path) -> None:
