@@ -13,12 +13,16 @@ import yaml
 from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
-from agad_tf.models import AGAD, AABiGAN, AnomalyDetector
+from agad_tf.models import AGAD, AABiGAN, AnomalyDetector, FeatureDiscriminator
 from agad_tf.training import hardware, loading
 from agad_tf.training.checkpoints import Checkpoints
 
-DETECTORS: dict[str, type[AnomalyDetector]] = {"agad": AGAD, "aa_bigan": AABiGAN}
-EPOCHS = {"agad": 15, "aa_bigan": 40}
+DETECTORS: dict[str, type[AnomalyDetector]] = {
+    "agad": AGAD,
+    "aa_bigan": AABiGAN,
+    "features": FeatureDiscriminator,
+}
+EPOCHS = {"agad": 15, "aa_bigan": 40, "features": 5}
 """Neither paper's number: AGAD's is not known, AA-BiGAN's 200 and more are long for a first look."""
 MOST_SEEDS = 2**32
 """NumPy's and Keras' global generators take no more."""
@@ -26,7 +30,14 @@ CHANGEABLE = ("hardware", "checkpoints")
 """Sections that may be other ones when a run goes on: they say how it trains, not what."""
 _NO_SETTINGS = {"self", "kwargs", "samples", "input_shape", "x", "y", "verbose", "callbacks", "name"}
 _NO_SETTINGS |= {"validation_data", "initial_epoch", "steps_per_epoch", "run_eagerly"}
-_NO_SETTINGS |= {"generator_optimizer", "discriminator_optimizer", "folder", "resume", "identity"}
+_NO_SETTINGS |= {
+    "generator_optimizer",
+    "discriminator_optimizer",
+    "folder",
+    "resume",
+    "identity",
+    "features_folder",
+}
 
 Configuration = dict[str, Any]
 

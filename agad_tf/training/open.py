@@ -77,7 +77,7 @@ def load_own(configuration: Configuration, columns: Sequence[str] | None = None)
         **data,
         crop=configuration["model"].get("crop", "stretch"),
         normal_classes=configuration["split"]["normal_classes"],
-        backbone=configuration["model"].get("backbone"),
+        backbone=configuration["model"].get("backbone", configuration["detector"]),
         columns=columns,
     )
 

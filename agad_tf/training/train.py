@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from agad_tf.data.splits import inspection
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import CollapsedError, InputError, Stopped
 from agad_tf.files import rename_whole, write_atomically
-from agad_tf.models import AnomalyDetector
+from agad_tf.models import AnomalyDetector, FeatureDiscriminator
 from agad_tf.replicas import from_chief, is_chief
 from agad_tf.training import hardware, known_samples, stored_scores
 from agad_tf.training.callbacks import ProgressBar
@@ -33,6 +34,9 @@ from agad_tf.training.stored_scores import StoredScores
 from agad_tf.training.tensorboard import TensorBoardReport, tensorboard_installed
 
 logger = logging.getLogger("agad_tf")
+
+FEATURES = "features"
+"""Folder of a run, while it trains, for the features of its samples."""
 
 
 def train(
@@ -157,7 +161,7 @@ def build(configuration: Configuration, samples: Samples) -> AnomalyDetector:
     if samples.x.ndim == 2:
         size = ()
     elif size is None:
-        size = default_image_size(samples.x.shape[1:3], model["backbone"])
+        size = default_image_size(samples.x.shape[1:3], model.get("backbone", configuration["detector"]))
     size = (size, size) if isinstance(size, int) else tuple(size)
     configuration["data"]["image_size"] = list(size) or None
     detector = DETECTORS[configuration["detector"]]((*size, samples.x.shape[-1]), **model)
@@ -188,14 +192,20 @@ def fit(
         callbacks.append(TensorBoardReport(log_dir, labelled))
     elif log_dir is not None:
         logger.warning("no TensorBoard events: the package is missing (pip install 'agad-tf[tensorboard]')")
+    kept = {}
+    if log_dir is not None and isinstance(model, FeatureDiscriminator):
+        kept["features_folder"] = log_dir.parent / FEATURES  # a resumed run reads them again
     history = model.fit(
         samples.x[train_rows],
         labels,
+        **kept,
         **configuration["fit"],
         validation_data=labelled,
         callbacks=callbacks,
         verbose=0,
     )
+    for folder in kept.values():
+        shutil.rmtree(folder)
     return {name: [float(value) for value in values] for name, values in history.history.items()}
 
 
