@@ -78,7 +78,7 @@ class Evaluation:
 
     def redrawn(self, picked: np.ndarray) -> np.ndarray | None:
         """Scored samples as the detector redraws them, in its range; None of one that redraws nothing."""
-        if not hasattr(self.model, "reconstruct"):
+        if not getattr(self.model, "reconstructs", hasattr(self.model, "reconstruct")):
             return None
         return np.asarray(self.model.reconstruct(np.asarray(self.samples.x[self.rows[picked]])))
 
