@@ -48,6 +48,7 @@ def test_results_lines_survive_a_cut(tmp_path):
         ("toy", {}),
         ("collected", {}),
         ("audit", {"epochs": 4}),
+        ("features", {"seeds": 1, "problem": "elpv_poly"}),
     ],
 )
 def test_what_the_committed_lines_hold_is_not_run_again(table, settings):
