@@ -144,7 +144,8 @@ class RateDrop(keras.callbacks.Callback):
             return  # a schedule of the caller's own
         begin = phase_boundary(self.begin, self.params["epochs"])
         drop = begin + self.share * (self.params["epochs"] - begin)
-        self.model.optimizer.learning_rate = self.model.initial_rate / (10 if epoch >= drop else 1)
+        rate = self.model.initial_rate / (10 if epoch >= drop else 1)
+        self.model.optimizer.learning_rate = rate * self.model.rate_factor
 
 
 def phase_boundary(share: float, epochs: int) -> int:

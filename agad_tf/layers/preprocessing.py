@@ -40,10 +40,22 @@ class ImagePreprocessing(keras.layers.Layer):
         self.value_range = tuple(value_range)
 
     def call(self, images):
-        """Maps uint8 (batch, any height, any width, channels) to float (batch, height, width, channels)."""
-        if images.dtype != tf.uint8:
-            return tf.cast(images, self.compute_dtype)
-        return self.resize_and_scale(images)
+        """Maps uint8 (batch, any height, any width, channels) to float (batch, height, width, channels).
+
+        Raises:
+            InputError: whole numbers other than uint8, floats of another size.
+        """
+        images = tf.convert_to_tensor(images)
+        if images.dtype == tf.uint8:
+            return self.resize_and_scale(images)
+        if not images.dtype.is_floating:
+            raise InputError(f"expected uint8 or float images, received {images.dtype.name}: convert them")
+        if images.shape.rank == 4 and not images.shape[1:3].is_compatible_with(self.image_size):
+            raise InputError(
+                f"expected float images of {self.image_size[0]}x{self.image_size[1]}, received "
+                f"{images.shape[1]}x{images.shape[2]}: resize them or pass uint8, which the model resizes"
+            )
+        return tf.cast(images, self.compute_dtype)
 
     def resize_and_scale(self, images):
         """As `call` of uint8 images, for numbers from 0 to 255 of any type."""

@@ -130,6 +130,26 @@ def check_labels(y, count: int) -> np.ndarray:
     return y.astype(np.int32)
 
 
+def held_out_share(x, y: np.ndarray, share: float) -> tuple:
+    """x and y without the last `share` of each label, and those as (x, y).
+
+    Raises:
+        InputError: a share outside of (0, 1), or one that leaves no normal on one side.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"validation_split expects a share from 0 to 1, received {share!r}")
+    held = np.zeros(len(y), bool)
+    for label in (0, 1):
+        rows = np.flatnonzero(y == label)
+        held[rows[len(rows) - int(len(rows) * share) :]] = True
+    if not (y[held] == 0).any() or not (y[~held] == 0).any():
+        raise InputError(
+            f"validation_split expects normals on both sides, received {share} of {int((y == 0).sum())}: "
+            "pass more samples or another share"
+        )
+    return x[~held], y[~held], (x[held], y[held])
+
+
 def fitting_batch_size(
     normals: int, anomalies: int, batch_size: int, min_anomalies: int, replicas: int = 1
 ) -> int:

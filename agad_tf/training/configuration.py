@@ -24,6 +24,7 @@ CHANGEABLE = ("hardware", "checkpoints")
 _NO_SETTINGS = {"self", "kwargs", "samples", "input_shape", "x", "y", "verbose", "callbacks", "name"}
 _NO_SETTINGS |= {"validation_data", "initial_epoch", "steps_per_epoch", "run_eagerly"}
 _NO_SETTINGS |= {"generator_optimizer", "discriminator_optimizer", "folder", "resume", "identity"}
+_NO_SETTINGS |= {"validation_split", "shuffle"}  # a run splits by itself
 
 Configuration = dict[str, Any]
 

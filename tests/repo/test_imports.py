@@ -14,7 +14,7 @@ ROOT = Path(agad_tf.__file__).parent
 
 # A package may import those of the lines above its own, and itself.
 ORDER = [
-    {"errors", "files", "identity", "pixels", "edge", "replicas"},
+    {"errors", "files", "identity", "keras_backend", "pixels", "edge", "replicas"},
     {"layers"},
     {"networks"},
     {"models"},
