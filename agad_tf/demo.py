@@ -9,12 +9,11 @@ import numpy as np
 
 from agad_tf.data.sources.load import load_samples
 from agad_tf.export import score_saved_model
+from agad_tf.export.agreement import FLOAT32, agreement, rounded_size
 from agad_tf.export.saved_model import export_saved_model
 from agad_tf.training.configuration import configure
-from agad_tf.training.run import load_run, train
-
-AGREEMENT = 1e-5
-"""Largest |Δ| / max(1, |score|) between the model's scores and its float32 export's; see `rounded_size`."""
+from agad_tf.training.open import load_run
+from agad_tf.training.train import train
 
 
 def demo(path: Path, export_folder: Path, settings=(), progress: bool = True) -> dict:
@@ -27,7 +26,7 @@ def demo(path: Path, export_folder: Path, settings=(), progress: bool = True) ->
         progress: show a progress bar.
 
     Returns:
-        The run's metrics with `export`, `export_agreement` (largest relative difference) and `agrees`.
+        The run's metrics with `export`, `export_agreement` (see `agad_tf.export.agreement`) and `agrees`.
     """
     settings = [
         ("source", "digits"),
@@ -46,27 +45,14 @@ def demo(path: Path, export_folder: Path, settings=(), progress: bool = True) ->
     samples = load_samples("digits")
     images = samples.x[np.concatenate([run.split.test_normal, run.split.test_anomaly])]
     scores = run.model.predict(images, verbose=0)
-    size = np.maximum(rounded_size(run.model), np.abs(scores))
-    difference = np.abs(score_in_fresh_process(exported, images) - scores) / size
-    agreement = float(difference.max())
+    difference = agreement(scores, score_in_fresh_process(exported, images), rounded_size(run.model))
     return run.metrics | {
         "run": str(path),
         "pictures": str(path / "reconstructions.png"),
         "export": str(exported),
-        "export_agreement": agreement,
-        "agrees": agreement <= AGREEMENT,
+        "export_agreement": difference,
+        "agrees": difference <= FLOAT32,
     }
-
-
-def rounded_size(model) -> float:
-    """What differences of small scores are measured by: 1, or the size of the numbers that were rounded.
-
-    A fused score is small where its parts, in their deviations, are near their means. Float32 rounds the
-    parts before the means are taken off, so that a score of 1 made from 9 − 8 has the rounding error of 9.
-    """
-    if getattr(model, "score", None) != "fused":
-        return 1.0
-    return max(1.0, float(np.sum(np.abs(model.score_means.numpy()) / model.score_deviations.numpy())))
 
 
 def score_in_fresh_process(exported: Path, images: np.ndarray) -> np.ndarray:

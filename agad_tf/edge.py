@@ -12,16 +12,21 @@ import argparse
 import csv
 import io
 import json
+import math
+import os
 import sys
+import threading
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from agad_tf.checksums import damaged, sha256_of
 from agad_tf.errors import InputError
 from agad_tf.evaluation.decisions import Decision
-from agad_tf.pixels import preprocess, read_image
+from agad_tf.pixels import CROPS, preprocess, read_image
 
 FORMAT = "agad_tf tflite 1"
 METADATA_NAME = "agad_tf.json"
@@ -29,22 +34,29 @@ METADATA_NAME = "agad_tf.json"
 
 COLUMNS = ("path", "score", "p_value", "is_anomaly", "error")
 
+SOME_FAILED = 3
+"""Exit status when some samples could not be scored, as of `agad-tf score`."""
+
+_READER_GONE = 141
+# As the shell tells of a program whose output nobody read to the end, `| head` for instance.
+
 
 def _root_of_squares(x: np.ndarray, output: np.ndarray) -> np.ndarray:
     return np.sqrt(_sum_of_squares(x, output))
 
 
 def _sum_of_squares(x: np.ndarray, output: np.ndarray) -> np.ndarray:
-    difference = (x - output).reshape(len(x), -1)
-    return np.einsum("ij,ij->i", difference, difference)
+    return _squared_length(x, x - output)
 
 
 def _squared_length(x: np.ndarray, output: np.ndarray) -> np.ndarray:
-    return np.einsum("ij,ij->i", output.reshape(len(x), -1), output.reshape(len(x), -1))
+    flat = output.reshape(len(x), -1)
+    # In float64: a long sum in float32 loses digits, and the mean that is taken off uncovers it.
+    return np.einsum("ij,ij->i", flat, flat, dtype=np.float64)
 
 
 def _negated_mean(x: np.ndarray, output: np.ndarray) -> np.ndarray:
-    return -output.reshape(len(x), -1).mean(axis=1)
+    return -output.reshape(len(x), -1).mean(axis=1, dtype=np.float64)
 
 
 FORMULAS = {
@@ -83,6 +95,8 @@ class EdgeModel:
     alarms = model.is_anomaly(scores)
     ```
 
+    Several threads may share one: they take turns. For more than one at a time give each its own.
+
     Args:
         path: a TFLite export of this library.
         threads: CPU threads.
@@ -95,22 +109,35 @@ class EdgeModel:
         threshold: a score above it is an anomaly; None without a calibration.
 
     Raises:
-        InputError: no such file, not a TFLite export of this library, ai-edge-litert is missing.
+        InputError: no such file, not a TFLite export of this library, damaged, ai-edge-litert is missing.
     """
 
     def __init__(self, path: str | Path, threads: int = 1):
+        if threads < 1:
+            raise InputError(f"threads expects 1 or more, received {threads}")
         self.path = Path(path)
         self.metadata = read_metadata(self.path)
+        _check_graph(self.path, self.metadata)
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             raise InputError(
                 "expected the package ai-edge-litert, found none: pip install ai-edge-litert"
             ) from None
-        self._interpreter = Interpreter(model_path=str(self.path), num_threads=threads)
-        runner = self._interpreter.get_signature_runner()
-        self._outputs = {name: about["index"] for name, about in runner.get_output_details().items()}
-        (self._input,) = (about["index"] for about in runner.get_input_details().values())
+        try:
+            self._interpreter = Interpreter(model_path=str(self.path), num_threads=threads)
+            runner = self._interpreter.get_signature_runner()
+            self._outputs = {name: about["index"] for name, about in runner.get_output_details().items()}
+            (self._input,) = (about["index"] for about in runner.get_input_details().values())
+            missing = {part["output"] for part in self.metadata["score"]["parts"]} - self._outputs.keys()
+            if missing:
+                raise ValueError(f"no output {min(missing)}")
+        except (ValueError, RuntimeError, TypeError, KeyError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(
+                f"{self.path}: expected a whole graph, received: {reason}; export again"
+            ) from None
+        self._turn = threading.Lock()  # an interpreter holds the tensors of one call
         self._count = None  # samples the interpreter has room for
         calibration = self.metadata["calibration"]
         self.decision = None
@@ -155,13 +182,15 @@ class EdgeModel:
 
     def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Output name to float32 (n, ...) of the graph for preprocessed samples, all at once."""
-        if len(x) != self._count:
-            self._interpreter.resize_tensor_input(self._input, [len(x), *x.shape[1:]])
-            self._interpreter.allocate_tensors()
-            self._count = len(x)
-        self._interpreter.set_tensor(self._input, np.ascontiguousarray(x, np.float32))
-        self._interpreter.invoke()
-        return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+        with self._turn:
+            if len(x) != self._count:
+                self._count = None
+                self._interpreter.resize_tensor_input(self._input, [len(x), *x.shape[1:]])
+                self._interpreter.allocate_tensors()
+                self._count = len(x)
+            self._interpreter.set_tensor(self._input, np.ascontiguousarray(x, np.float32))
+            self._interpreter.invoke()
+            return {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
 
     def score(self, samples: np.ndarray, batch_size: int = 32) -> np.ndarray:
         """Anomaly scores, float32 (n,), higher is more anomalous.
@@ -228,7 +257,7 @@ def read_metadata(path: str | Path) -> dict:
     """What a TFLite export says about itself.
 
     Raises:
-        InputError: no such file, or not a TFLite export of this library.
+        InputError: no such file, not a TFLite export of this library, or damaged.
     """
     path = Path(path)
     try:
@@ -236,14 +265,70 @@ def read_metadata(path: str | Path) -> dict:
             metadata = json.loads(archive.read(METADATA_NAME))
     except OSError as error:
         raise InputError(f"{path}: expected a .tflite file, could not read it ({error.strerror})") from None
-    except (zipfile.BadZipFile, KeyError, ValueError):
+    except (
+        zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, KeyError, ValueError
+    ):  # fmt: skip
         metadata = None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise InputError(
             f"{path}: expected a TFLite export made with `agad-tf export --format tflite`, received another "
             "file: export again"
         )
+    try:
+        _check_metadata(metadata)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise InputError(
+            f"{path}: expected the metadata of a TFLite export, received: {reason}; export again"
+        ) from None
     return metadata
+
+
+def _check_metadata(metadata: dict) -> None:
+    """Raises one of what Python raises where an entry is missing, or is not what scoring can use."""
+    about, parts, calibration = metadata["input"], metadata["score"]["parts"], metadata["calibration"]
+    shape, table = about["shape"], about["kind"] == "table"
+    if about["kind"] not in ("table", "image") or len(shape) != (1 if table else 3):
+        raise ValueError(f"input {about['kind']!r} of shape {shape}")
+    if not all(type(side) is int and side > 0 for side in shape):
+        raise ValueError(f"shape {shape}")
+    if table:
+        _check_numbers("minimum", about["minimum"], shape[0])
+        _check_numbers("range", about["range"], shape[0])
+        _check_numbers("clip", [] if about["clip"] is None else [about["clip"]])
+    else:
+        _check_numbers("value_range", about["value_range"], 2)
+        if about["crop"] not in CROPS:
+            raise ValueError(f"crop {about['crop']!r}")
+    for part in parts:
+        if part["formula"] not in FORMULAS or not isinstance(part["output"], str):
+            raise ValueError(f"formula {part['formula']!r} of output {part['output']!r}")
+        _check_numbers("mean and deviation", [part["mean"], part["deviation"]])
+    if not parts:
+        raise ValueError("a score of no parts")
+    if calibration is not None:
+        _check_numbers("threshold", [calibration["threshold"]])
+        _check_numbers("normal_scores", calibration["normal_scores"])
+
+
+def _check_numbers(name: str, values: list, count: int | None = None) -> None:
+    if count not in (None, len(values)):
+        raise ValueError(f"{len(values)} values of {name}")
+    for value in values:
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ValueError(f"{value!r} in {name}")
+
+
+def _check_graph(path: Path, metadata: dict) -> None:
+    """Refuses a graph that is not as it was written; says nothing of a file without a checksum."""
+    graph = metadata.get("graph")
+    if graph is not None:
+        try:
+            same = sha256_of(path, int(graph["bytes"])) == graph["sha256"]
+        except (KeyError, TypeError, ValueError):
+            same = False
+        if not same:
+            raise damaged(path)
 
 
 def score_files(model: EdgeModel, paths: Sequence[str]) -> Iterator[tuple]:
@@ -293,11 +378,16 @@ def _is_number(cell: str) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status, 2 for a model that cannot be used."""
+    """The command line; returns the exit status.
+
+    0 all scored, 3 some have an error, 2 for a model that cannot be used, 141 where the reader of the output
+    has gone.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m agad_tf.edge",
         description="Scores image files (or CSV files of rows) with a TFLite export; writes CSV.",
-        epilog="Example: python -m agad_tf.edge model.tflite photos/*.png > scores.csv",
+        epilog="Exit status: 0 all scored, 3 some have an error, 2 the job could not be done. "
+        "Example: python -m agad_tf.edge model.tflite photos/*.png > scores.csv",
     )
     parser.add_argument("model", help="made with agad-tf export --format tflite")
     parser.add_argument("files", nargs="+", help="JPEG, PNG or BMP; for a table .csv")
@@ -311,11 +401,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be Unicode
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for path, score, p_value, alarm, error in score_files(model, given.files):
-        numbers = ["" if value is None else f"{value:.9g}" for value in (score, p_value)]
-        writer.writerow([path, *numbers, "" if alarm is None else bool(alarm), error or ""])
-    return 0
+    failed = False
+    try:
+        writer.writerow(COLUMNS)
+        for path, score, p_value, alarm, error in score_files(model, given.files):
+            numbers = ["" if value is None else f"{value:.9g}" for value in (score, p_value)]
+            writer.writerow([path, *numbers, "" if alarm is None else bool(alarm), error or ""])
+            failed = failed or error is not None
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives until the process ends
+        return _READER_GONE
+    except OSError as error:  # a full disk
+        print(f"agad_tf.edge: {error.strerror or error}", file=sys.stderr)
+        return 2
+    return SOME_FAILED if failed else 0
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ tested equal.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,15 @@ if TYPE_CHECKING:
 CROPS = ("stretch", "centre")
 """What a resize to another aspect does: distort the image, or cut out its centre first."""
 
+IMAGE_SUFFIXES = (".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png")
+"""Names of files that are taken for images, in lower case."""
+
+MAX_PIXELS = 89_478_485
+"""Larger images are refused before they are decoded: a file of some kilobytes can hold gigabytes of one
+colour. The number is that from which Pillow warns."""
+
+_ORIENTATION, _FIRST_TURNED = 0x0112, 5  # the EXIF tag, and the first of its values that swap the sides
+_STRIPE = 512  # rows of a transparent image that are composited at once
 _FORMATS = ("BMP", "JPEG", "PNG")
 _DECODE_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, IndexError, EOFError, struct.error, zlib.error,
@@ -42,39 +53,90 @@ def read_image(path: str | Path, channels: int | None = None) -> np.ndarray:
         uint8 (height, width, channels), 0..255.
 
     Raises:
-        InputError: no such file, or not a readable image; names the file.
+        InputError: no such file, not a readable image, or one of more than `MAX_PIXELS`; names the file.
     """
     return decode_image(Path(path), str(path), channels)
 
 
 def decode_image(source: Path | bytes, name: str, channels: int | None = None) -> np.ndarray:
     """As `read_image`, from a file or from its bytes; `name` is what an error calls it."""
-    from PIL import Image, ImageOps  # a board that is given arrays needs no Pillow
+    from PIL import ImageOps  # a board that is given arrays needs no Pillow
 
+    with _opened(source, name) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        pixels = _pixels(image)
+    return set_channels(pixels, channels)
+
+
+def image_header(path: str | Path) -> tuple[tuple[int, int], bool]:
+    """((height, width) and whether `read_image` would give one channel), from the header of a file.
+
+    Raises:
+        InputError: no such file, not a readable image, or one of too many pixels; names the file.
+    """
+    with _opened(Path(path), str(path)) as image:
+        # Pillow decodes a PNG to look for orientation behind its pixels: there it is left alone.
+        told = image.format != "PNG" or "exif" in image.info
+        turned = told and image.getexif().get(_ORIENTATION, 1) >= _FIRST_TURNED
+        return (image.width, image.height) if turned else (image.height, image.width), _is_grey(image)
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """Reads a mask of defects by the numbers that its file stores, whatever they look like.
+
+    Any number other than 0 is a defect: 255, a label of 1 in 8 or 16 bits, a palette's entry, a colour, the
+    grey of a soft edge. In a JPEG, which does not keep numbers exactly, it is what is over half of the range.
+    What is fully transparent is no defect. EXIF rotation is applied.
+
+    Args:
+        path: a JPEG, PNG or BMP file.
+
+    Returns:
+        bool (height, width), true where the defect is.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    from PIL import ImageOps
+
+    with _opened(Path(path), str(path)) as image:
+        least = 127 if image.format == "JPEG" else 0
+        ImageOps.exif_transpose(image, in_place=True)
+        values = np.asarray(image)
+        seen = True
+        if values.ndim == 3 and image.mode in ("LA", "PA", "RGBA"):
+            values, seen = values[..., :-1], values[..., -1] > 0
+    return ((values.max(axis=-1) if values.ndim == 3 else values) > least) & seen
+
+
+@contextlib.contextmanager
+def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
+    """An image whose header was read; whatever is wrong with it, then or later, is one line."""
+    from PIL import Image
+
+    if isinstance(source, Path) and source.exists() and not source.is_file():
+        # Reading a pipe or a device would wait for ever.
+        raise InputError(
+            f"{name}: expected an image file, received a folder, pipe, socket or device; remove it"
+        )
     try:
         with Image.open(
             io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS
         ) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            pixels = _pixels(image)
-    except (*_DECODE_ERRORS, Image.DecompressionBombError) as error:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(
+                    f"{name}: expected at most {MAX_PIXELS} pixels, received {image.width} x {image.height}; "
+                    "cut it into tiles, shrink it, or raise agad_tf.pixels.MAX_PIXELS"
+                )
+            yield image
+    except InputError:
+        raise
+    except (*_DECODE_ERRORS, Image.DecompressionBombError, MemoryError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
         raise InputError(
-            f"{name}: expected a readable JPEG, PNG or BMP image, received: {reason}; replace or remove the "
-            "file"
+            f"{name}: expected a readable JPEG, PNG or BMP image, received: "
+            f"{reason or type(error).__name__}; replace or remove the file"
         ) from error
-    return set_channels(pixels, channels)
-
-
-def image_is_grey(path: str | Path) -> bool:
-    """Whether `read_image` would give one channel; also true of what it cannot read. Decodes nothing."""
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=_FORMATS) as image:
-            return _is_grey(image)
-    except (*_DECODE_ERRORS, Image.DecompressionBombError):
-        return True
 
 
 def _is_grey(image: Image.Image) -> bool:
@@ -82,22 +144,31 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    from PIL import Image
-
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError(f"more than 16 bits a pixel (values {values.min()} to {values.max()})")
         # The high byte, as libpng strips 16 bits to 8 and as Pillow already did for 16-bit colour.
-        return (values >> 8).astype(np.uint8)[..., None]
+        high = np.empty((*values.shape, 1), np.uint8)
+        np.right_shift(values, 8, out=high[..., 0], casting="unsafe")
+        return high
     grey = _is_grey(image)
     if image.has_transparency_data:
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        pixels = np.asarray(Image.alpha_composite(black, image.convert("RGBA")).convert("RGB"))
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        for top in range(0, image.height, _STRIPE):  # a whole photo three times over is more than it need be
+            stripe = image.crop((0, top, image.width, min(top + _STRIPE, image.height)))
+            pixels[top : top + _STRIPE] = _over_black(stripe)
         return pixels[..., :1].copy() if grey else pixels
     mode = "L" if grey else "RGB"
     pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     return pixels[..., None] if grey else pixels
+
+
+def _over_black(image: Image.Image) -> np.ndarray:
+    from PIL import Image
+
+    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+    return np.asarray(Image.alpha_composite(black, image.convert("RGBA")).convert("RGB"))
 
 
 def set_channels(images: np.ndarray, channels: int | None) -> np.ndarray:

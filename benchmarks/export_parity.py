@@ -76,7 +76,8 @@ def development_rows(source: Path, path: Path) -> None:
 def trained(name: str, mnist: Path, table: Path, work: Path):
     """The finished run of a detector, trained where there is none yet."""
     from agad_tf.training.configuration import configure
-    from agad_tf.training.run import load_run, train
+    from agad_tf.training.open import load_run
+    from agad_tf.training.train import train
 
     detector, settings = DETECTORS[name]
     rows = name.endswith("table")
@@ -124,7 +125,7 @@ def records_of(name: str, run, work: Path) -> list[dict]:
     """A record of each format, and of OpenVINO on the SavedModel; what an earlier call made is kept."""
     from agad_tf.export import parity
     from agad_tf.export.from_run import parity_samples
-    from agad_tf.training.run import evaluation_data
+    from agad_tf.training.open import evaluation_data
 
     kept = work / "records" / f"{run.path.name}.json"
     kept.parent.mkdir(exist_ok=True)

@@ -29,25 +29,17 @@ def evaluate(run, data, normal_classes, report, json_output):
     """
     with quiet_stdout():
         quiet_tensorflow()
-        from agad_tf.training import run as runs
-        from agad_tf.training.reporting import report_run
+        from agad_tf.evaluation.report import write_report
+        from agad_tf.training.evaluate import judge
+        from agad_tf.training.open import evaluation_data, load_run
 
-        finished = runs.load_run(run)
-        samples, split = runs.evaluation_data(finished, data, list(normal_classes))
-        scores, result = runs.evaluate_split(finished.model, samples, split, finished.calibration)
+        finished = load_run(run)
+        samples, split = evaluation_data(finished, data, list(normal_classes))
+        evaluation = judge(finished.model, samples, split, finished.calibration)
+        result = dict(evaluation.metrics)
         if report is not None:
             title = finished.path.name if data is None else f"{finished.path.name} on {data}"
-            report_run(
-                report,
-                title,
-                finished.model,
-                samples,
-                split,
-                scores,
-                result,
-                finished.calibration,
-                finished.configuration,
-            )
+            write_report(report, evaluation, title, finished.configuration)
             result["report"] = str(report)
     show(result | {"run": str(run)}, json_output, metrics_text)
 
@@ -76,8 +68,8 @@ def recalibrate(run, json_output, **options):
     """
     with quiet_stdout():
         quiet_tensorflow()
+        from agad_tf.training.open import load_run
         from agad_tf.training.recalibration import recalibrate as run_recalibrate
-        from agad_tf.training.run import load_run
 
         done = run_recalibrate(load_run(run), **options)
     calibration = done.calibration.to_dict()
@@ -112,7 +104,7 @@ def audit(run, retrain, batch_size, seed, json_output):
     with quiet_stdout():
         quiet_tensorflow()
         from agad_tf.training.audit import audit_run, audit_text
-        from agad_tf.training.run import load_run
+        from agad_tf.training.open import load_run
 
         result = audit_run(load_run(run), retrain, batch_size, seed, progress=True)
     show(result | {"run": str(run)}, json_output, audit_text)

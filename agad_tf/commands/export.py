@@ -33,7 +33,7 @@ def export(run, folder, format, precision, force, licence, json_output):
     with quiet_stdout():
         quiet_tensorflow()
         from agad_tf.export.from_run import export_run
-        from agad_tf.training.run import load_run
+        from agad_tf.training.open import load_run
 
         finished = load_run(run)
         kind = {"savedmodel": "", "tflite": f"-tflite-{precision}", "onnx": "-onnx"}[format]

@@ -92,8 +92,8 @@ def train(
         raise InputError("expected --out for a new run or --resume for an old one, received both: leave one")
     with quiet_stdout():
         quiet_tensorflow()
-        from agad_tf.training import run
         from agad_tf.training.configuration import configure
+        from agad_tf.training.train import train as train_run
 
         chosen = given(options, extra) + chosen
         if resume is not None:
@@ -102,19 +102,20 @@ def train(
             configuration = configure(detector, config, chosen)
             name = Path(str(configuration["data"]["source"] or "run")).stem
             out = out or timestamped(f"{name}-{configuration['detector']}")
-            result = run.train(configuration, out, not quiet)
+            result = train_run(configuration, out, not quiet)
     show(result | {"run": str(out)}, json_output, metrics_text)
 
 
 def _resumed(path: Path, detector, config, chosen: list, progress: bool) -> tuple[Path, dict]:
     """Trains what is left of a run; (its path, its metrics)."""
-    from agad_tf.training import run
     from agad_tf.training.configuration import configure, configure_again
     from agad_tf.training.directory import partial_of, whole_of
+    from agad_tf.training.open import load_run
+    from agad_tf.training.train import train as train_run
 
     path = whole_of(path)
     if path.is_dir():
-        finished = run.load_run(path)
+        finished = load_run(path)
         click.echo(f"agad-tf: {path} is finished, nothing is left to train", err=True)
         return path, finished.metrics
     stored = partial_of(path) / "config.yaml"
@@ -128,7 +129,7 @@ def _resumed(path: Path, detector, config, chosen: list, progress: bool) -> tupl
             f"{path}: expected an unfinished run to go on with, found {found}: give --data and what else it "
             "needs to start it"
         )
-    return path, run.train(configuration, path, progress, resume=True)
+    return path, train_run(configuration, path, progress, resume=True)
 
 
 @click.command()

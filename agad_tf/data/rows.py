@@ -13,7 +13,7 @@ class Store(Protocol):
 
     Attributes:
         shape: (n, height, width, channels) of all images.
-        digests: digest of each image's pixels, uint8 (n, 16): see `agad_tf.data.content.pixel_digest`.
+        digests: content digest of each image, uint8 (n, 16): see `agad_tf.data.content.row_digests`.
     """
 
     shape: tuple[int, int, int, int]
@@ -22,6 +22,22 @@ class Store(Protocol):
     def read(self, rows: np.ndarray) -> np.ndarray:
         """The images at these positions, in this order, uint8; safe to call from several threads."""
         ...
+
+
+class ArrayStore:
+    """Images in memory whose digests are those of what they were made from.
+
+    Args:
+        images: uint8 (n, height, width, channels).
+        digests: uint8 (n, 16).
+    """
+
+    def __init__(self, images: np.ndarray, digests: np.ndarray):
+        self.images, self.digests, self.shape = images, digests, images.shape
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """The images at these positions."""
+        return self.images[rows]
 
 
 class LazyRows:
@@ -54,7 +70,7 @@ class LazyRows:
 
     @property
     def digests(self) -> np.ndarray:
-        """Digests of the pixels, uint8 (n, 16)."""
+        """Content digests, uint8 (n, 16)."""
         return self.store.digests[self.positions]
 
     def __len__(self) -> int:

@@ -29,7 +29,8 @@ class Samples:
         normal_classes: indices of the normal classes where the source says so, else None.
         paths: files behind the rows (image folders), else None.
         feature_names: names of the columns (tables that have them), else None.
-        masks: files of the anomalies' pixel masks, None for a row without one; None where there are none.
+        masks: pixel masks of the anomalies, files or bool arrays (height, width), None for a row without one;
+            None where there are none.
         group: (n,) strings: rows of one group (a part, a patient, a video) are never on two sides of a split;
             "" for a row that is a group of its own. None where the source knows no groups.
     """
@@ -42,7 +43,7 @@ class Samples:
     normal_classes: tuple[int, ...] | None = None
     paths: Sequence[str] | None = None
     feature_names: tuple[str, ...] | None = None
-    masks: Sequence[str | None] | None = None
+    masks: Sequence[str | np.ndarray | None] | None = None
     group: np.ndarray | None = None
 
     @cached_property

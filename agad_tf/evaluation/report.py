@@ -1,29 +1,28 @@
 """One self-contained HTML file that tells how well a detector finds anomalies, to readers of no paper.
 
-    from agad_tf.evaluation.report import ReportData, write_report
-    write_report("report.html", ReportData("screws", labels, scores, summarise(labels, scores)))
+    from agad_tf.evaluation.report import write_report
+    write_report("report.html", evaluation, title="screws")
+
+`agad_tf.training.evaluate.judge` makes the evaluation.
 
 Pictures are inside the file; it needs no script and no network. No TensorFlow here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from agad_tf.errors import InputError
 from agad_tf.evaluation import report_charts as charts
+from agad_tf.evaluation.evaluation import Evaluation
 from agad_tf.evaluation.metrics import check_scores
 from agad_tf.evaluation.report_page import card, facts, figure, gallery, note, page, section, tile
 from agad_tf.evaluation.report_page import escape as e
-from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.evaluation.wording import PerThousand, auroc_verdict, per_thousand, percent, promise
 from agad_tf.files import write_atomically
-
-Explanation = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 METRICS = (
     ("auroc", "AUROC", "how often an anomaly scores above a normal sample, of all pairs; .5 is guessing"),
@@ -40,82 +39,50 @@ METRICS = (
 )
 
 
-@dataclass(frozen=True)
-class ReportData:
-    """What a report is made of.
-
-    Attributes:
-        title: name of the run.
-        labels: (n,), 0 normal and 1 anomaly; one kind alone will do.
-        scores: (n,), finite; higher is more anomalous.
-        metrics: what `summary.summarise` gives; missing and None entries are shown as not known.
-        classes: (n,), index into `class_names`, or None.
-        class_names: names of the classes.
-        calibration: the threshold, or None.
-        explain: gives (inputs, reconstructions, error maps) of some rows, as `heatmaps.reconstruction_grid`
-            takes them; None where there are no pictures.
-        value_range: of float inputs and reconstructions.
-        names: (n,) a name for each sample, its file for instance, or None.
-        data: facts about the data, name to text.
-        configuration: settings by section.
-    """
-
-    title: str
-    labels: np.ndarray
-    scores: np.ndarray
-    metrics: Mapping
-    classes: np.ndarray | None = None
-    class_names: tuple[str, ...] = ()
-    calibration: Calibration | None = None
-    explain: Callable[[np.ndarray], Explanation] | None = None
-    value_range: tuple[float, float] = (-1.0, 1.0)
-    names: tuple[str, ...] | None = None
-    data: Mapping[str, object] = field(default_factory=dict)
-    configuration: Mapping[str, object] = field(default_factory=dict)
-
-
-def write_report(path: str | Path, data: ReportData) -> None:
+def write_report(
+    path: str | Path, evaluation: Evaluation, title: str, configuration: Mapping[str, object] | None = None
+) -> None:
     """Writes the report, whole or not at all.
 
-    Raises:
-        InputError: labels, scores and classes that do not fit together, a missing folder.
-    """
-    write_atomically(path, render_report(data).encode("utf-8", "backslashreplace"))
-
-
-def render_report(data: ReportData) -> str:
-    """The report as HTML.
+    Args:
+        path: file to write.
+        evaluation: what is told.
+        title: name of the run.
+        configuration: settings by section.
 
     Raises:
-        InputError: labels, scores and classes that do not fit together.
+        InputError: scores that are not one a tested sample, a missing folder.
     """
-    return _Report(data).html()
+    text = render_report(evaluation, title, configuration)
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))
+
+
+def render_report(
+    evaluation: Evaluation, title: str, configuration: Mapping[str, object] | None = None
+) -> str:
+    """The report as HTML; see `write_report`."""
+    return _Report(evaluation, title, configuration or {}).html()
 
 
 class _Report:
-    def __init__(self, data: ReportData):
-        self.data, self.metrics = data, data.metrics
-        self.scores = check_scores(data.scores)
-        labels = np.asarray(data.labels)
-        if labels.shape != self.scores.shape or not np.isin(labels, (0, 1)).all():
+    def __init__(self, evaluation: Evaluation, title: str, configuration: Mapping[str, object]):
+        self.evaluation, self.title, self.configuration = evaluation, title, configuration
+        self.metrics, self.calibration = evaluation.metrics, evaluation.calibration
+        self.scores, labels = check_scores(evaluation.scores), evaluation.labels
+        if labels.shape != self.scores.shape:
             raise InputError(
-                f"Expected one label of 0 or 1 for each of {self.scores.size} scores, received shape "
-                f"{labels.shape}, values {np.unique(labels)[:5].tolist()}: give one each."
+                f"Expected one score for each of {labels.size} tested samples, received {self.scores.size} "
+                "scores: give one each."
             )
-        for name in ("classes", "names"):
-            value = getattr(data, name)
-            if value is not None and len(value) != self.scores.size:
-                raise InputError(
-                    f"Expected {self.scores.size} {name}, one a score, received {len(value)}: align them."
-                )
+        self.classes, self.class_names = evaluation.classes, evaluation.samples.class_names
         self.anomaly = labels.astype(bool)
         self.both = 0 < self.anomaly.sum() < self.anomaly.size
-        self.threshold = None if data.calibration is None else data.calibration.threshold
+        self.threshold = None if self.calibration is None else self.calibration.threshold
         self.alarm = None if self.threshold is None else self.scores > self.threshold
 
     def html(self) -> str:
         return page(
-            self.data.title,
+            self.title,
             [
                 self._verdict(),
                 self._charts(),
@@ -155,7 +122,7 @@ class _Report:
             how = "None was set, so there are no alarms. Choose one with: agad-tf recalibrate RUN --rate 0.05"
             tiles.append(tile("Threshold", "threshold", None, "none", how))
         else:
-            how = f"A score above it raises the alarm. It was {promise(self.data.calibration.to_dict())}."
+            how = f"A score above it raises the alarm. It was {promise(self.calibration.to_dict())}."
             tiles.append(tile("Threshold", "threshold", self.threshold, f"{self.threshold:.4g}", how))
         for kind, name, metric, of in (
             (False, "False alarms", "false_alarms_per_1000", "normal samples"),
@@ -179,7 +146,7 @@ class _Report:
 
     def _warning(self) -> str:
         """Says so where the test contradicts the rate that the threshold was chosen for."""
-        errors, calibration = self.errors_of(False), self.data.calibration
+        errors, calibration = self.errors_of(False), self.calibration
         if errors is None or calibration.false_alarm_rate is None:
             return ""
         if errors.low <= 1000 * calibration.false_alarm_rate:
@@ -225,16 +192,15 @@ class _Report:
                         f"{percent(float(self.anomaly.mean()))} of the test.",
                     )
                 )
-        if self.data.classes is not None and self.data.class_names:
-            parts.append(self._by_class())
+        parts.append(self._by_class())
         return section("Scores", f'<div class="charts">{"".join(parts)}</div>')
 
     def _by_class(self) -> str:
         chart = charts.boxplots(
             self.anomaly,
             self.scores,
-            np.asarray(self.data.classes),
-            self.data.class_names,
+            self.classes,
+            self.class_names,
             self.threshold,
         )
         words = (
@@ -246,21 +212,23 @@ class _Report:
     # -- pictures --------------------------------------------------------------------------------------------
 
     def _pictures(self) -> list[str]:
-        if self.data.explain is None:
+        if not self.evaluation.has_pictures:
             return [section("Pictures", "<p>This detector shows no pictures: it redraws no samples.</p>")]
         rng = np.random.default_rng(0)
         at_random = [rng.permutation(np.flatnonzero(self.anomaly == kind))[:4] for kind in (False, True)]
         worst = {kind: self._worst(kind) for kind in (True, False)}
         rows = np.concatenate([*at_random, *(found for found, _ in worst.values())])
-        samples, reconstructions, errors = (np.asarray(part) for part in self.data.explain(rows))
+        samples, reconstructions, errors = self.evaluation.explain(rows)
+        value_range = self.evaluation.model.preprocess.value_range
+        names = self.evaluation.names
         brightest = charts.largest_error(errors)
 
         cards = {}
         for index, row in enumerate(rows.tolist()):
             picture = charts.strip(
-                samples[index], reconstructions[index], errors[index], self.data.value_range, brightest
+                samples[index], reconstructions[index], errors[index], value_range, brightest
             )
-            name = None if self.data.names is None else self.data.names[row]
+            name = None if names is None else names[row]
             kind, score, verdict = self._describe(row)
             cards[row] = card(picture, kind, score, verdict, name, bool(self.anomaly[row]))
         sections = [
@@ -310,9 +278,8 @@ class _Report:
     def _describe(self, row: int) -> tuple[str, str, str]:
         """Kind, score and verdict of a sample in words."""
         kind = "anomaly" if self.anomaly[row] else "normal"
-        if self.data.classes is not None and self.data.class_names:
-            name = self.data.class_names[int(self.data.classes[row])]
-            kind = kind if name == kind else f"{kind}, class {name}"
+        name = self.class_names[int(self.classes[row])]
+        kind = kind if name == kind else f"{kind}, class {name}"
         verdict = ""
         if self.alarm is not None:
             verdict = {
@@ -343,8 +310,8 @@ class _Report:
         return section("All figures", facts(entries) + words)
 
     def _facts(self) -> str:
-        parts = [facts((name, value, "") for name, value in self.data.data.items())]
-        for name, values in self.data.configuration.items():
+        parts = [facts((name, value, "") for name, value in self.evaluation.data_facts().items())]
+        for name, values in self.configuration.items():
             if isinstance(values, Mapping):
                 parts.append(f"<h3>{e(name)}</h3>" + facts((key, value, "") for key, value in values.items()))
             else:

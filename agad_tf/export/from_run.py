@@ -14,11 +14,12 @@ from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
 from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.export import parity, tflite
+from agad_tf.export.agreement import rounded_size
 from agad_tf.export.model_card import calibration_summary, run_card, write_model_card
 from agad_tf.export.onnx import export_onnx
 from agad_tf.export.saved_model import write_saved_model
 from agad_tf.export.versions import check_one_kind, new_version
-from agad_tf.training.run import Run, evaluation_data
+from agad_tf.training.open import Run, evaluation_data
 
 FORMATS = {"savedmodel": "saved_model.pb", "tflite": "model.tflite", "onnx": "model.onnx"}
 """Name of a format to the file that makes a version of it."""
@@ -200,7 +201,7 @@ def parity_samples(samples: Samples, split: Split) -> tuple[np.ndarray, np.ndarr
 def _report(run: Run, data, score: Score, calibration: Calibration | None, threads: int | None) -> dict:
     x, labels = parity_samples(*data)
     before, after = run.model.predict(x, verbose=0), score(x)
-    report = {"part": "the test part", **parity.compare(before, after, labels)}
+    report = {"part": "the test part", **parity.compare(before, after, labels, rounded_size(run.model))}
     if calibration is not None:
         report |= parity.compare_decisions(before, after, run.calibration, calibration)
     return report | {"latency": parity.latency(lambda: score(x[:1]), threads)}

@@ -9,7 +9,7 @@ import agad_tf
 from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.models.scorer import AnomalyScorer
-from agad_tf.training.run import Run
+from agad_tf.training.open import Run
 
 FORMAT = "agad_tf model card 1"
 PACKAGES = ("tensorflow", "keras", "numpy")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from agad_tf.checksums import seal_onnx
 from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.export import recipe
@@ -75,5 +76,5 @@ def export_onnx(
         "calibration": None if calibration is None else calibration.to_dict(),
     }
     graph.metadata_props.add(key=METADATA_KEY, value=json.dumps(about))
-    write_atomically(path, graph.SerializeToString())
+    write_atomically(path, seal_onnx(graph.SerializeToString()))
     return path

@@ -12,6 +12,7 @@ from scipy import stats
 from agad_tf.errors import InputError
 from agad_tf.evaluation import metrics
 from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.export.agreement import agreement
 
 LARGEST_AUROC_DROP = 0.005
 """An int8 export that loses more is refused."""
@@ -20,18 +21,21 @@ _LATENCY_SECONDS = 2.0
 _LATENCY_RUNS = 200
 
 
-def compare(before: np.ndarray, after: np.ndarray, labels: np.ndarray | None = None) -> dict:
+def compare(
+    before: np.ndarray, after: np.ndarray, labels: np.ndarray | None = None, size: float = 1.0
+) -> dict:
     """Scores of an export beside those of the model for the same samples.
 
     Args:
         before: (n,) of the model.
         after: (n,) of the export.
         labels: (n,) 0 normal, 1 anomaly, or None where they are not known.
+        size: see `agad_tf.export.agreement`.
 
     Returns:
-        `samples`; `difference_max` and `difference_median` of |Δ|; `agreement`, the largest |Δ| / max(1,
-        |score|); `spearman` (None where all scores are alike); with both labels `auroc_before`,
-        `auroc_after` and `auroc_drop` (before − after).
+        `samples`; `difference_max` and `difference_median` of |Δ|; `agreement`, see
+        `agad_tf.export.agreement`; `spearman` (None where all scores are alike); with both labels
+        `auroc_before`, `auroc_after` and `auroc_drop` (before − after).
     """
     before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
     difference = np.abs(after - before)
@@ -40,7 +44,7 @@ def compare(before: np.ndarray, after: np.ndarray, labels: np.ndarray | None = N
         "samples": len(before),
         "difference_max": float(difference.max()),
         "difference_median": float(np.median(difference)),
-        "agreement": float((difference / np.maximum(1, np.abs(before))).max()),
+        "agreement": agreement(before, after, size),
         "spearman": float(stats.spearmanr(before, after)[0]) if ranked else None,
     }
     if labels is not None and 0 < np.sum(labels) < len(labels):

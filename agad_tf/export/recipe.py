@@ -12,11 +12,9 @@ import tensorflow as tf
 
 from agad_tf import edge
 from agad_tf.errors import InputError
+from agad_tf.export.agreement import FLOAT32, agreement, rounded_size
 from agad_tf.models import AGAD, AABiGAN
 from agad_tf.models.scorer import AnomalyScorer
-
-AGREEMENT = 1e-5
-"""Largest |Δ| / max(1, |score|) of float32 scores that are the same."""
 
 # Detector to score name to (formula, output of the graph).
 _PARTS = {
@@ -112,8 +110,8 @@ def check_recipe(model: AnomalyScorer, x: np.ndarray) -> None:
     outputs = {name: value.numpy() for name, value in graph_outputs(model)(tf.constant(x)).items()}
     expected = model.chosen_score(tf.constant(x)).numpy()
     received = edge.combine(x, outputs, score_parts(model))
-    difference = np.abs(received - expected) / np.maximum(1, np.abs(expected))
-    if not difference.max() <= AGREEMENT:
+    difference = agreement(expected, received, rounded_size(model))
+    if not difference <= FLOAT32:
         raise RuntimeError(
-            f"the outside score of {type(model).__name__} differs from its own by {difference.max():.2g}"
+            f"the outside score of {type(model).__name__} differs from its own by {difference:.2g}"
         )

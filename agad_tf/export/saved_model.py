@@ -4,6 +4,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from agad_tf.checksums import write_manifest
 from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.export.encoded_images import decode_in_graph
 from agad_tf.export.model_card import write_model_card
@@ -67,6 +68,7 @@ def write_saved_model(
     module.read = list({id(v): v for f in functions.values() for v in f.graph.variables}.values())
     tf.saved_model.save(module, str(path), signatures=functions)
     write_model_card(path / "assets.extra", model, calibration, card)
+    write_manifest(path)
 
 
 def signatures(model: AnomalyDetector, calibration: Calibration | None = None) -> dict:

@@ -1,5 +1,6 @@
 """TFLite export: float32, float16 or int8, with all that scoring needs in the one file."""
 
+import hashlib
 import json
 import tempfile
 import warnings
@@ -117,7 +118,11 @@ def metadata(
 
 
 def write_tflite(path: Path, content: bytes, about: dict, card: dict | None = None) -> None:
-    """Writes graph and metadata as one file: TFLite reads the front of it, zip readers its end."""
+    """Writes graph and metadata as one file: TFLite reads the front of it, zip readers its end.
+
+    The metadata get the checksum of the graph; those of the archive are its own.
+    """
+    about = about | {"graph": {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
     with written_whole(path) as stream:
         stream.write(content)
         stream.flush()

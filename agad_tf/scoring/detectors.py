@@ -74,7 +74,7 @@ def find_detector(path: str | Path) -> tuple[str, Path]:
 
 
 def _run(path: Path) -> Detector:
-    from agad_tf.training.run import load_run
+    from agad_tf.training.open import load_run
 
     finished = load_run(path)
     calibration = finished.calibration

@@ -20,7 +20,8 @@ from agad_tf.errors import InputError
 from agad_tf.evaluation.metrics import auroc
 from agad_tf.files import write_atomically
 from agad_tf.models import AnomalyDetector
-from agad_tf.training import run as runs
+from agad_tf.training.open import Run, evaluation_data, load_split
+from agad_tf.training.train import build, fit
 
 MODES = {
     "inference": "inference mode",
@@ -119,16 +120,16 @@ def observe_training(configuration: dict, batch_size: int = 256, progress: bool 
     Returns:
         (records, samples, split), the records as of `AuditObserver`.
     """
-    samples, split = runs.load_split(configuration)
+    samples, split = load_split(configuration)
     keras.utils.set_random_seed(configuration["fit"]["seed"])
-    model = runs.build(configuration, samples)
+    model = build(configuration, samples)
     observer = AuditObserver(samples, split, batch_size, configuration["fit"]["seed"])
-    runs.fit(model, configuration, samples, split, None, progress, [observer])
+    fit(model, configuration, samples, split, None, progress, [observer])
     return observer.records, samples, split
 
 
 def audit_run(
-    run: runs.Run, retrain: bool = False, batch_size: int = 256, seed: int = 0, progress: bool = False
+    run: Run, retrain: bool = False, batch_size: int = 256, seed: int = 0, progress: bool = False
 ) -> dict:
     """Audits a finished run.
 
@@ -150,7 +151,7 @@ def audit_run(
     """
     if batch_size < 2:
         raise InputError(f"batch_size expects 2 or more, received {batch_size}: take 256")
-    samples, split = runs.evaluation_data(run, None)
+    samples, split = evaluation_data(run, None)
     kept = run.path / "audit.json"
     if retrain:
         curve, _, _ = observe_training(run.configuration, batch_size, progress)

@@ -1,14 +1,17 @@
 """Where the defect is: error maps against the masks that some sources carry."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 
 from agad_tf.data.samples import Samples
-from agad_tf.data.sources.images import read_image, resize_uint8
+from agad_tf.data.sources.files import list_images
+from agad_tf.data.sources.images import resize_uint8
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import pixel_metrics
+from agad_tf.pixels import image_header, read_mask
 
 BATCH = 64
 
@@ -19,7 +22,8 @@ def pixel_report(model, samples: Samples, split: Split) -> dict:
     """Pixel AUROC and per-region overlap of the test part.
 
     Error maps and masks are compared at the size the model works at: a mask goes through the same resize and
-    crop as its image, and a pixel that is at least half defect is one. Anomalies without a mask are left out.
+    crop as its image, and a pixel that is at least half defect is one. Anomalies without a mask, or with an
+    empty one, are left out.
 
     Args:
         model: a detector of images.
@@ -32,7 +36,8 @@ def pixel_report(model, samples: Samples, split: Split) -> dict:
     Raises:
         InputError: an unreadable mask, or one of another size than its image.
     """
-    masked = _masked(samples, split)
+    crop = model.preprocess.crop
+    masked = [row for row in _masked(samples, split) if _mask(samples, row, crop).any()]
     if not masked:
         return {}
     rows = np.concatenate([split.test_normal, masked])
@@ -41,7 +46,7 @@ def pixel_report(model, samples: Samples, split: Split) -> dict:
         chosen = rows[start : start + BATCH]
         images = np.asarray(samples.x[chosen])
         maps.append(np.asarray(model.explain(images)[1]))
-        stored = np.stack([_mask(samples, row, model.preprocess.crop) for row in chosen])
+        stored = np.stack([_mask(samples, row, crop) for row in chosen])
         low, high = model.preprocess.value_range
         masks.append(np.asarray(model.preprocess(stored))[..., 0] >= (low + high) / 2)
     masks, maps = np.concatenate(masks), np.concatenate(maps)
@@ -61,11 +66,23 @@ def pixel_report(model, samples: Samples, split: Split) -> dict:
 def check_masks(samples: Samples, split: Split, crop: str) -> None:
     """Reads the masks of the test part: a bad one is better known before training than after.
 
+    Anomalies that have none, or an empty one, are told.
+
     Raises:
         InputError: an unreadable mask, or one of another size than its image.
     """
-    for row in _masked(samples, split):
-        _mask(samples, row, crop)
+    masked = _masked(samples, split)
+    if not masked:
+        return
+    empty = [row for row in masked if not _mask(samples, row, crop).any()]
+    without = np.setdiff1d(split.test_anomaly, masked)
+    for rows, what in ((without, "no mask"), (empty, "an empty mask")):
+        if len(rows):
+            logger.warning(
+                "%d of %d anomalies in the test have %s, e.g. %s: they do not count in the figures by pixel",
+                len(rows), len(split.test_anomaly), what,
+                f"row {rows[0]}" if samples.paths is None else samples.paths[rows[0]],
+            )  # fmt: skip
 
 
 def _masked(samples: Samples, split: Split) -> list[int]:
@@ -83,11 +100,16 @@ def _mask(samples: Samples, row: int, crop: str) -> np.ndarray:
     path, size = samples.masks[row], tuple(samples.x.shape[1:3])
     if path is None:
         return np.zeros((*size, 1), np.uint8)
-    mask = read_image(path, channels=1)
-    mask = np.where(mask > 0, np.uint8(255), np.uint8(0))
+    if isinstance(path, np.ndarray):
+        return resize_uint8(np.where(path, np.uint8(255), np.uint8(0))[..., None], size, crop)
+    files = list_images(path) if Path(path).is_dir() else [path]  # one image may have several masks
+    masks = [read_mask(file) for file in files]
+    if len({mask.shape for mask in masks}) > 1:
+        raise InputError(f"{path}: expected masks of one size, received several: make them anew")
+    mask = np.where(np.any(masks, axis=0), np.uint8(255), np.uint8(0))[..., None]
     if mask.shape[:2] == size:
         return mask
-    stored = size if samples.paths is None else read_image(samples.paths[row], channels=1).shape[:2]
+    stored = size if samples.paths is None else image_header(samples.paths[row])[0]
     if mask.shape[:2] != stored:
         raise InputError(
             f"{path}: expected a mask of its image's size {stored[0]}x{stored[1]}, received "

@@ -5,33 +5,29 @@ from pathlib import Path
 import numpy as np
 
 from agad_tf.evaluation import heatmaps
+from agad_tf.evaluation.evaluation import Evaluation
 from agad_tf.evaluation.tiles import tiles
 
 
-def write_pictures(model, samples, split, folder: Path, calibration=None, columns: int = 8) -> None:
+def write_pictures(evaluation: Evaluation, folder: Path, columns: int = 8) -> None:
     """Writes `reconstructions.png`, normals above, anomalies below, and `generated.png` of a model with G(z).
 
     Args:
-        model: a prepared detector; one of tables has no pictures.
-        samples, split: whose test part is drawn from.
+        evaluation: whose test part is drawn from, and whose threshold decides what is called an alarm; one
+            of tables has no pictures.
         folder: to write into.
-        calibration: whose threshold decides what is called an alarm, or None.
         columns: samples of each kind.
     """
-    if model.is_table:
+    if not evaluation.has_pictures:
         return
+    model, calibration = evaluation.model, evaluation.calibration
     rng = np.random.default_rng(0)
-    kinds = [rng.permutation(rows)[:columns] for rows in (split.test_normal, split.test_anomaly)]
-    rows = np.concatenate(kinds)
-    labels = np.repeat([0, 1], [len(kind) for kind in kinds])
-    x = np.asarray(samples.x[rows])
-    reconstruction, error_map = model.explain(x)
+    kinds = [rng.permutation(np.flatnonzero(evaluation.labels == kind))[:columns] for kind in (0, 1)]
+    picked = np.concatenate(kinds)
     heatmaps.reconstruction_grid(
-        np.asarray(model.preprocess(x)),
-        np.asarray(reconstruction),
-        np.asarray(error_map),
-        labels,
-        model.predict(x, verbose=0),
+        *evaluation.explain(picked),
+        evaluation.labels[picked],
+        evaluation.scores[picked],
         path=folder / "reconstructions.png",
         threshold=None if calibration is None else calibration.threshold,
         value_range=model.preprocess.value_range,

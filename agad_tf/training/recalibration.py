@@ -14,7 +14,7 @@ from agad_tf.data.sources.shards import is_shard_folder
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
 from agad_tf.files import write_atomically
-from agad_tf.training.run import Run, evaluation_data, load_for, normal_classes_of
+from agad_tf.training.open import Run, evaluation_data, load_for, normal_classes_of
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ def test_score_writes_a_row_for_every_image_with_the_scores_of_predict(run, imag
 
 def test_export_writes_versions_that_score_alike(run, tmp_path):
     from agad_tf.demo import score_in_fresh_process
-    from agad_tf.training.run import load_run
+    from agad_tf.training.open import load_run
 
     path, _ = run
     for version in ("1", "2"):

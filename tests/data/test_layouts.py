@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from agad_tf.data.batches.quota import quota_batches
-from agad_tf.data.sources.listing import list_folder, list_manifest
+from agad_tf.data.sources.folders import list_folder
+from agad_tf.data.sources.listing import list_manifest
 from agad_tf.data.sources.load import load_samples
 from agad_tf.data.sources.prepare import prepare
 from agad_tf.data.splits.protocols import one_class_split
@@ -71,11 +72,8 @@ def test_mvtec_layout_keeps_the_masks(mvtec, tmp_path, caplog):
 
 def test_folders_without_masks_have_none(tmp_path):
     write(tmp_path / "normal" / "a.png", pixels(1)[0])
-    write(
-        tmp_path / "ground_truth" / "b.png", pixels(1)[0]
-    )  # a class like any other without train/ and test/
     listing = list_folder(tmp_path)
-    assert (listing.masks, listing.class_names) == (None, ("ground_truth", "normal"))
+    assert (listing.masks, listing.class_names) == (None, ("normal",))
 
 
 # --- CSV manifests ---------------------------------------------------------------------------------

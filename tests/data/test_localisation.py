@@ -10,8 +10,8 @@ from agad_tf.data.sources.load import load_samples
 from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.errors import InputError
 from agad_tf.layers import ImagePreprocessing
+from agad_tf.training.evaluate import judge
 from agad_tf.training.localisation import check_masks, pixel_report
-from agad_tf.training.run import evaluate_split
 
 SIDE = 12
 
@@ -64,11 +64,11 @@ def test_maps_that_show_the_defect_are_told_from_maps_that_hide_it(spots):
 def test_an_evaluation_has_them_where_there_are_masks(spots):
     samples, split = spots
     model = detector(lambda x: x + 1)
-    _, report = evaluate_split(model, samples, split)
+    report = judge(model, samples, split).metrics
     assert report["auroc"] == 1.0
     assert {"pixel_auroc", "pro", "n_masks"} <= set(report)
     no_masks = SimpleNamespace(x=samples.x, classes=samples.classes, masks=None)
-    assert not {"pixel_auroc", "pro"} & set(evaluate_split(model, no_masks, split)[1])
+    assert not {"pixel_auroc", "pro"} & set(judge(model, no_masks, split).metrics)
 
 
 def test_a_mask_of_another_size(spots, tmp_path):
@@ -93,11 +93,13 @@ def test_masks_of_images_that_were_resized_when_they_were_read(spots, tmp_path):
     assert report["pixel_auroc"] > 0.99
 
 
-def test_masks_that_vanish_at_the_size_of_the_model_are_told(spots, tmp_path, caplog):
+def test_empty_masks_are_told_and_count_for_nothing(spots, tmp_path, caplog):
     for index in range(4):
         Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(
             tmp_path / f"ground_truth/spot/{index}_mask.png"
         )
     samples, split = spots
     assert pixel_report(detector(lambda x: x + 1), samples, split) == {}
-    assert "no mask has a defect left" in caplog.text
+    check_masks(samples, split, "stretch")
+    assert "4 of 5 anomalies in the test have an empty mask" in caplog.text
+    assert "1 of 5 anomalies in the test have no mask" in caplog.text

@@ -1,7 +1,6 @@
 """The report: whole in one file, true to the metrics, and alive with whatever a test set lacks."""
 
 import base64
-import dataclasses
 import io
 import os
 import re
@@ -9,13 +8,16 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
-from agad_tf.evaluation.report import ReportData, render_report, write_report
+from agad_tf.evaluation.evaluation import Evaluation
+from agad_tf.evaluation.report import render_report, write_report
 from agad_tf.evaluation.summary import summarise
 from agad_tf.evaluation.thresholds import calibrate
 from agad_tf.evaluation.wording import auroc_verdict, per_thousand
@@ -57,37 +59,62 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
-def make(normals=60, anomalies=40, shift=2.0, channels=1, calibrated=True, seed=0, **changes):
-    """A report's data with overlapping scores of two kinds and pictures of noise."""
+CONFIGURATION = {"detector": "agad", "fit": {"epochs": 3, "none": None}}
+
+
+class Redraws:
+    """Explains samples, each of which is its own row number, with pictures of noise."""
+
+    def __init__(self, channels):
+        self.channels, self.seen, self.preprocess = channels, [], self
+        self.value_range = (-1.0, 1.0)
+
+    def __call__(self, x):
+        noise = [
+            np.random.default_rng(int(row)).uniform(-1, 1, (12, 10, self.channels)) for row in x[:, 0, 0, 0]
+        ]
+        return np.array(noise, np.float32).reshape(len(x), 12, 10, self.channels)
+
+    def explain(self, x):
+        self.seen.append(x[:, 0, 0, 0])
+        inputs = self(x)
+        return inputs * 0.5, np.abs(inputs * 0.5).mean(-1)
+
+
+def make(
+    normals=60, anomalies=40, shift=2.0, channels=1, calibrated=True, seed=0, table=False,
+    classes=None, class_names=("good", "scratch", "dent", "stain"), names=None, **changes,
+):  # fmt: skip
+    """An evaluation with overlapping scores of two kinds and pictures of noise."""
     rng = np.random.default_rng(seed)
     labels = np.repeat([0, 1], [normals, anomalies])
     scores = rng.normal(labels * shift, 1)
-    classes = np.where(labels, rng.integers(1, 4, labels.size), 0)
+    if classes is None:
+        classes = np.where(labels, rng.integers(1, 4, labels.size), 0)
     both = 0 < anomalies < labels.size
     metrics = summarise(labels, scores, classes, [1], draws=100) if both else {}
-
-    def explain(rows):
-        x = rng.uniform(-1, 1, (len(rows), 12, 10, channels)).astype(np.float32)
-        return x, x * 0.5, np.abs(x * 0.5).mean(-1)
-
+    nothing = np.zeros(0, np.int64)
+    rows = np.arange(labels.size)
+    split = Split(nothing, nothing, nothing, nothing, rows[:normals], rows[normals:])
+    x = (
+        np.zeros((labels.size, 2))
+        if table
+        else np.broadcast_to(rows[:, None, None, None], (labels.size, 12, 10, 1))
+    )
     values = {
-        "title": "screws",
-        "labels": labels,
+        "model": Redraws(channels),
+        "samples": SimpleNamespace(name="screws", x=x, classes=classes, class_names=class_names, paths=names),
+        "split": split,
         "scores": scores,
         "metrics": metrics,
-        "classes": classes,
-        "class_names": ("good", "scratch", "dent", "stain"),
         "calibration": calibrate(rng.normal(size=99), rate=0.05) if calibrated else None,
-        "explain": explain,
-        "data": {"data": "screws"},
-        "configuration": {"detector": "agad", "fit": {"epochs": 3, "none": None}},
     }
-    return ReportData(**values | changes)
+    return Evaluation(**values | changes)
 
 
-def check(data):
+def check(data, title="screws", configuration=CONFIGURATION):
     """Renders, checks what must hold for every report, returns the page."""
-    text = render_report(data)
+    text = render_report(data, title, configuration)
     page = Page(text)
     assert text.startswith("<!DOCTYPE html>")
     assert page.all("html")[0]["lang"] == "en"
@@ -119,10 +146,8 @@ def test_verdict_equals_the_metrics():
 
 
 def test_pictures_are_the_worst_errors_first():
-    seen = []
     data = make(names=tuple(f"part/{i:03d}.png" for i in range(100)))
-    explain = data.explain
-    data = make(names=data.names, explain=lambda rows: (seen.append(rows), explain(rows))[1])
+    seen = data.model.seen
     page = check(data)
     missed = np.flatnonzero((data.labels == 1) & (data.scores <= data.calibration.threshold))
     worst = missed[np.argsort(data.scores[missed])][:8]
@@ -165,7 +190,7 @@ def test_survives_one_class_only(normals, anomalies, only):
 
 def test_survives_nulls_in_metrics():
     metrics = dict.fromkeys(make().metrics) | {"auroc": 0.5, "auroc_interval": [0.4, 0.6]}
-    page = check(make(metrics=metrics, classes=None))
+    page = check(make(metrics=metrics))
     assert "cannot be told from guessing" in page.words
     assert page.words.count("not known") >= 5
 
@@ -179,14 +204,13 @@ def test_survives_complete_separation():
 
 
 def test_survives_names_that_are_no_unicode(tmp_path):
-    data = make()
-    names = (os.fsdecode(b"gr\xf6\xdfe.png"),) * len(data.scores)
-    write_report(tmp_path / "report.html", dataclasses.replace(data, names=names))
+    data = make(names=(os.fsdecode(b"gr\xf6\xdfe.png"),) * 100)
+    write_report(tmp_path / "report.html", data, "screws")
     assert "gr\\udcf6\\udcdfe.png" in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_survives_tables_and_equal_scores():
-    assert "no pictures" in check(make(explain=None)).words
+    assert "no pictures" in check(make(table=True)).words
     equal = np.ones(100)
     check(make(scores=equal, metrics=summarise(make().labels, equal, draws=100)))
 
@@ -196,7 +220,7 @@ def test_ten_thousand_samples_and_a_hundred_classes_stay_small(tmp_path):
     classes = np.r_[np.zeros(1000, int), rng.integers(1, 100, 9000)]
     names = tuple(f"kind number {i} of a hundred" for i in range(100))
     path = tmp_path / "report.html"
-    write_report(path, make(1000, 9000, classes=classes, class_names=names, metrics=make().metrics))
+    write_report(path, make(1000, 9000, classes=classes, class_names=names, metrics=make().metrics), "many")
     assert path.stat().st_size < 1_500_000
     page = Page(path.read_text())
     (alt,) = [i["alt"] for i in page.all("img") if i["alt"].startswith("Box plots")]
@@ -206,7 +230,7 @@ def test_ten_thousand_samples_and_a_hundred_classes_stay_small(tmp_path):
 
 def test_text_from_outside_is_escaped():
     names = ("good", '<script>alert("x")</script>', "a&b", "c")
-    page = check(make(class_names=names, title="<i>run</i>", names=tuple('"><b>' for _ in range(100))))
+    page = check(make(class_names=names, names=tuple('"><b>' for _ in range(100))), title="<i>run</i>")
     assert "<i>run</i>" in page.words
     assert not page.all("b")
 
@@ -219,12 +243,10 @@ def test_a_test_that_breaks_the_promise_is_told():
 
 
 def test_mistakes_are_told_in_one_line(tmp_path):
-    with pytest.raises(InputError, match="100 scores"):
-        render_report(make(labels=np.zeros(3)))
-    with pytest.raises(InputError, match="classes"):
-        render_report(make(classes=np.zeros(3, int)))
+    with pytest.raises(InputError, match="100 tested samples, received 3 scores"):
+        render_report(make(scores=np.zeros(3)), "screws")
     with pytest.raises(InputError, match="nowhere"):
-        write_report(tmp_path / "nowhere" / "report.html", make())
+        write_report(tmp_path / "nowhere" / "report.html", make(), "screws")
 
 
 def test_words():
@@ -249,9 +271,7 @@ def test_a_real_browser_shows_it_without_horizontal_scrolling(width, tmp_path):
     names = ("good", "a_class_with_a_name_that_is_much_too_long_for_a_phone", "dent", "stain")
     configuration = {"fit": {"a_setting_with_a_name_that_is_much_too_long_for_any_phone": "x" * 200}}
     long = tuple("folder/" * 12 + f"{i}.png" for i in range(100))
-    write_report(
-        tmp_path / "r.html", make(class_names=names, names=long, configuration=configuration, title="t" * 80)
-    )
+    write_report(tmp_path / "r.html", make(class_names=names, names=long), "t" * 80, configuration)
     command = [
         browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",

@@ -19,7 +19,7 @@ from agad_tf.evaluation.thresholds import calibrate
 from agad_tf.export import from_run, parity
 from agad_tf.export.from_run import export_run
 from agad_tf.export.model_card import read_model_card
-from agad_tf.training.run import evaluation_data
+from agad_tf.training.open import evaluation_data
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,7 +85,7 @@ def test_onnx_scores_like_the_run(run, tmp_path):
     score = from_run.onnx_score(path / "model.onnx")
     images = np.random.default_rng(0).integers(0, 256, (3, 13, 5, 1), np.uint8)
     check_agreement(score(images), run.model.predict(images, verbose=0))
-    (about,) = onnx.load(path / "model.onnx").metadata_props
+    about, _checksum = onnx.load(path / "model.onnx").metadata_props
     assert about.key == "agad_tf"
     about = json.loads(about.value)
     assert about["calibration"]["threshold"] == run.calibration.threshold

@@ -12,8 +12,8 @@ import pytest
 from agad_cases import photographs, train_once
 
 from agad_tf import AABiGAN
-from agad_tf.demo import rounded_size
 from agad_tf.errors import InputError
+from agad_tf.export.agreement import rounded_size
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ ROOT = Path(agad_tf.__file__).parent
 
 # A package may import those of the lines above its own, and itself.
 ORDER = [
-    {"errors", "files", "identity", "keras_backend", "pixels", "edge", "replicas"},
+    {"checksums", "errors", "files", "identity", "keras_backend", "pixels", "edge", "replicas"},
     {"layers"},
     {"networks"},
     {"models"},
     {"training"},
     {"export", "baselines", "serving"},
-    {"cli", "commands", "demo", "scoring"},
+    {"cli", "commands", "demo", "scoring", "sklearn"},
 ]
 # These stand beside: they know none of the others, and only models and what follows may know them.
 BESIDE = {"losses", "data", "evaluation"}

@@ -7,7 +7,8 @@ import numpy as np
 import yaml
 
 from agad_tf.training.configuration import configure
-from agad_tf.training.run import Run, build, load_run, load_split
+from agad_tf.training.open import Run, load_run, load_split
+from agad_tf.training.train import build
 
 
 def untrained_run(path: Path, source="digits", **settings) -> Run:

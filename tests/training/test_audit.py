@@ -21,7 +21,7 @@ from agad_tf.training.audit import (
     batch_mode_scores,
     summary,
 )
-from agad_tf.training.run import load_split
+from agad_tf.training.open import load_split
 
 
 @pytest.fixture(scope="module")

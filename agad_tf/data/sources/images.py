@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from agad_tf.errors import InputError
 from agad_tf.pixels import CROPS, centre_crop, resize_bilinear
+from agad_tf.pixels import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from agad_tf.pixels import decode_image as decode_image
-from agad_tf.pixels import image_is_grey as image_is_grey
 from agad_tf.pixels import read_image as read_image
 from agad_tf.pixels import set_channels as set_channels
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")
 _CHUNK = 256  # images decoded ahead of the writer, and images resized at once: bounds the memory
 _PROGRESS_FROM = 1000
 
@@ -76,6 +76,24 @@ def decode_all(
         return pixels if image_size is None else resize_uint8(pixels, image_size, crop)
 
     out: np.ndarray | None = None
+    for index, pixels in enumerate(decode_each(count, one)):
+        if out is None:
+            out = np.empty((count, *pixels.shape), np.uint8)
+        if pixels.shape[:2] != out.shape[1:3]:
+            raise MixedSizesError(
+                f"{name(index)}: expected {size_text(out.shape[1:3])} (height x width) as in {name(0)}, "
+                f"received {size_text(pixels.shape[:2])}; pass an image size to resize all images"
+            )
+        if pixels.shape[-1] > out.shape[-1]:
+            out = np.repeat(out, 3, axis=-1)
+        out[index] = pixels  # one grey channel broadcasts over three
+    if out is None:
+        raise InputError("expected at least one image, received none")
+    return out
+
+
+def decode_each(count: int, one: Callable[[int], Any]) -> Iterator[Any]:
+    """What `one` gives for 0, 1, ..., in order; in parallel, with a progress bar on stderr for many."""
     bar = tqdm(
         total=count,
         desc="reading images",
@@ -88,24 +106,12 @@ def decode_all(
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, bar:
         for start in range(0, count, _CHUNK):
             block = range(start, min(start + _CHUNK, count))
-            for index, pixels in zip(block, pool.map(one, block), strict=True):
-                if out is None:
-                    out = np.empty((count, *pixels.shape), np.uint8)
-                if pixels.shape[:2] != out.shape[1:3]:
-                    raise MixedSizesError(
-                        f"{name(index)}: expected {_size(out.shape[1:3])} (height x width) as in {name(0)}, "
-                        f"received {_size(pixels.shape[:2])}; pass an image size to resize all images"
-                    )
-                if pixels.shape[-1] > out.shape[-1]:
-                    out = np.repeat(out, 3, axis=-1)
-                out[index] = pixels  # one grey channel broadcasts over three
+            yield from pool.map(one, block)
             bar.update(len(block))
-    if out is None:
-        raise InputError("expected at least one image, received none")
-    return out
 
 
-def _size(shape: tuple[int, ...]) -> str:
+def size_text(shape: tuple[int, ...]) -> str:
+    """'height x width' of a shape."""
     return f"{shape[0]} x {shape[1]}"
 
 

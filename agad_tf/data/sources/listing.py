@@ -10,18 +10,21 @@ from pathlib import Path
 import numpy as np
 
 from agad_tf.data.samples import NORMAL_NAMES, normal_by_name
-from agad_tf.data.sources.images import IMAGE_SUFFIXES
+from agad_tf.data.sources.files import LeftOut
 from agad_tf.errors import InputError
 
 _log = logging.getLogger(__name__)
-_PARTS = {
+PARTS = {
     "train": "train",
+    "training": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
     "test": "test",
+    "testing": "test",
 }
-_MASKS = "ground_truth"
+"""What the parts of a split are called in folders and lists."""
+
 _PATH_NAMES = ("path", "file", "filename", "image")
 _ANOMALY_NAMES = ("1", "anomaly", "anomalous", "defect", "bad")
 
@@ -35,11 +38,12 @@ class Listing:
         root: folder that the files are told relative to.
         files: one a row.
         classes: int64 (n,), index into `class_names`.
-        class_names: one name a class; a class may have no file.
+        class_names: one name a class; each has files.
         part: (n,) of 'train', 'validation' or 'test' where the source gives a split, else None.
         normal_classes: indices of the normal classes where the source says so, else None.
         masks: pixel masks of the anomalies, one a row, None where there is none; None without any.
-        other_files: files beside the images that are no JPEG, PNG or BMP.
+        group: (n,) strings, see `Samples`; None without any.
+        left_out: what lies beside the images and is not read, with the reason.
     """
 
     name: str
@@ -50,102 +54,8 @@ class Listing:
     part: np.ndarray | None
     normal_classes: tuple[int, ...] | None
     masks: tuple[str | None, ...] | None = None
-    other_files: tuple[Path, ...] = ()
-
-
-def list_images(folder: str | Path) -> list[Path]:
-    """All JPEG, PNG and BMP files under a folder, sorted by path; hidden files and folders are passed over.
-
-    Files of other kinds are passed over with a warning in the log that counts them.
-    """
-    images, others = _files(Path(folder))
-    if others:
-        _log.warning(
-            "%s: %d files are no JPEG, PNG or BMP and are not read, e.g. %s", folder, len(others), others[0]
-        )
-    return images
-
-
-def _files(folder: Path) -> tuple[list[Path], list[Path]]:
-    files = sorted(
-        file
-        for file in folder.rglob("*")
-        if file.is_file() and not any(piece.startswith(".") for piece in file.relative_to(folder).parts)
-    )
-    images = [file for file in files if file.suffix.casefold() in IMAGE_SUFFIXES]
-    return images, [file for file in files if file.suffix.casefold() not in IMAGE_SUFFIXES]
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
-def list_folder(root: Path) -> Listing:
-    """Lists `normal/` and `anomaly/`, one folder a class, or such folders in `train/`, `test/` and `val/`.
-
-    Where `ground_truth/` lies beside `train/` and `test/` (the layout of MVTec AD), the mask of
-    `test/<defect>/<name>.*` is `ground_truth/<defect>/<name>_mask.*` or `<name>.*`; its path is kept.
-
-    Raises:
-        InputError: no class folders, or no images in them.
-    """
-    parts = {
-        _PARTS[entry.name.casefold()]: entry for entry in _subfolders(root) if entry.name.casefold() in _PARTS
-    }
-    if "train" in parts and "test" in parts:
-        unused = [e.name for e in _subfolders(root) if e not in parts.values() and e.name != _MASKS]
-        if unused:
-            _log.warning("%s: beside the parts these folders are not read: %s", root, ", ".join(unused))
-        found = {part: _class_files(folder) for part, folder in sorted(parts.items())}
-    else:
-        parts, found = {}, {"": _class_files(root)}
-    class_names = tuple(sorted({name for classes in found.values() for name in classes}))
-    rows = [
-        (file, class_names.index(name), part)
-        for part, classes in found.items()
-        for name, members in classes.items()
-        for file in members
-    ]
-    if not rows:
-        raise InputError(f"{root}: expected JPEG, PNG or BMP images in its class folders, received none")
-    masks = None
-    if parts and (root / _MASKS).is_dir():
-        stored = {
-            file.relative_to(root / _MASKS).with_suffix(""): str(file) for file in _files(root / _MASKS)[0]
-        }
-        masks = tuple(_mask(stored, file, parts[part]) if part == "test" else None for file, _, part in rows)
-    return Listing(
-        root.resolve().name,
-        root,
-        tuple(file for file, _, _ in rows),
-        np.array([index for _, index, _ in rows], np.int64),
-        class_names,
-        np.array([part for _, _, part in rows]) if parts else None,
-        normal_by_name(class_names),
-        masks,
-        tuple(other for folder in (parts.values() or [root]) for other in _files(folder)[1]),
-    )
-
-
-def _mask(stored: dict[Path, str], file: Path, part: Path) -> str | None:
-    image = file.relative_to(part).with_suffix("")
-    return stored.get(image.with_name(f"{image.name}_mask"), stored.get(image))
-
-
-def _class_files(folder: Path) -> dict[str, list[Path]]:
-    """Class name to its image files; a class without images stays, with a warning."""
-    classes = {entry.name: list_images(entry) for entry in _subfolders(folder)}
-    if not classes:
-        count = len(list_images(folder))
-        received = f"{count} images directly in it" if count else "an empty folder"
-        raise InputError(
-            f"{folder}: expected folders named after the classes (normal/ and anomaly/, or one a class), "
-            f"received {received}; sort the images into such folders"
-        )
-    for name, members in classes.items():
-        if not members:
-            _log.warning("%s: no images in class folder '%s'", folder, name)
-    return classes
+    group: np.ndarray | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def is_manifest(path: Path) -> bool:
@@ -273,9 +183,9 @@ def _parts(path: Path, records: list[tuple[int, dict[str, str]]]) -> np.ndarray 
     if not any(text for _, text in given):
         return None
     for line, text in given:
-        if text.casefold() not in _PARTS:
+        if text.casefold() not in PARTS:
             raise InputError(
                 f"{path} line {line}: expected split train, validation or test, received '{text}'; fill it "
                 "in every row or in none"
             )
-    return np.array([_PARTS[text.casefold()] for _, text in given])
+    return np.array([PARTS[text.casefold()] for _, text in given])

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from agad_tf.data.rows import LazyRows
 from agad_tf.data.samples import Samples
 from agad_tf.data.sources.arrays import load_npz
-from agad_tf.data.sources.images import check_crop, decode_all, image_array, read_image
-from agad_tf.data.sources.listing import Listing, is_manifest, list_folder, list_images, list_manifest
+from agad_tf.data.sources.file_store import FileStore
+from agad_tf.data.sources.files import check_readable
+from agad_tf.data.sources.files import list_images as list_images
+from agad_tf.data.sources.folders import list_folder
+from agad_tf.data.sources.groups import group_by_path
+from agad_tf.data.sources.images import check_crop, image_array, read_image
+from agad_tf.data.sources.listing import Listing, is_manifest, list_manifest
 from agad_tf.data.sources.shards import is_shard_folder, load_shards
 from agad_tf.data.sources.tables import load_csv, load_mat
 from agad_tf.errors import InputError
@@ -18,6 +25,7 @@ from agad_tf.errors import InputError
 __all__ = ["Samples", "list_images", "load_samples", "read_image"]
 
 TFDS = "tfds:"
+PHOTOS = "photos:"
 _SUFFIXES = (".npz", ".csv", ".mat")
 
 
@@ -28,12 +36,16 @@ def load_samples(
     channels: int | None = None,
     label_column: str | int | None = None,
     crop: str = "stretch",
+    group: str | None = None,
+    lazy: bool = False,
 ) -> Samples:
     """Reads images or a table; into memory, except for shards, whose images are read when they are needed.
 
     Args:
         spec: one of
             - "digits": the 1797 handwritten digits of scikit-learn, 8 x 8 x 1, no split of their own;
+            - "photos:plate", "photos:gear" or "photos:fabric": rendered photographs with defects, see
+              `agad_tf.data.rendered`;
             - an `.npz` archive (see `agad_tf.data.sources.arrays.load_npz` for the layouts);
             - a `.csv` table or an ODDS `.mat` file;
             - a folder with `normal/` (or `good/`) and `anomaly/`, or one folder a class, or `train/` and
@@ -50,6 +62,11 @@ def load_samples(
         label_column: name or position of the label in a CSV file; None: see
             `agad_tf.data.sources.tables.load_csv`.
         crop: what a resize does to another aspect: "stretch" it, or cut out the "centre" of the new aspect.
+        group: which files belong together and must stay on one side of a split: "parent" for those of one
+            folder, or a regular expression for their paths below the source, whose first parentheses (or
+            whole match) name the group: `"part(\\\\d+)"`. None takes the column or array `group` of a
+            list, an archive or shards, if there is one.
+        lazy: image files stay where they are: `x` is a `LazyRows` that decodes them when they are asked for.
 
     Returns:
         The samples. Images are uint8 (n, height, width, channels): integer arrays are taken as 0..255, floats
@@ -67,17 +84,28 @@ def load_samples(
             f"expected channels 1 or 3, received {channels}; leave it out to keep what the images have"
         )
     if spec == "digits":
+        _check_no_group(spec, group)
         return _digits(size, channels)
+    if str(spec).startswith(PHOTOS):
+        from agad_tf.data.rendered import load_photos
+
+        _check_no_group(spec, group)
+        return load_photos(str(spec).removeprefix(PHOTOS), size, channels)
     if str(spec).startswith(TFDS):
         from agad_tf.data.sources.tfds import load_tfds
 
+        _check_no_group(spec, group)
         return load_tfds(str(spec).removeprefix(TFDS), size, channels, crop)
     path = find(spec)
     if path.is_dir() and is_shard_folder(path):
-        return load_shards(path, size, channels)
+        return load_shards(path, size, channels, group)
     listing = list_source(path)
     if listing is not None:
-        return _load_listing(listing, size, channels, crop)
+        if group is not None:
+            relative = [os.path.relpath(file, listing.root) for file in listing.files]
+            listing = replace(listing, group=group_by_path(relative, group, listing.name))
+        return _load_listing(listing, size, channels, crop, lazy)
+    _check_no_group(path, group)
     suffix = path.suffix.casefold()
     if suffix == ".npz":
         return load_npz(path, size, channels, crop)
@@ -88,6 +116,14 @@ def load_samples(
     raise InputError(
         f"{path}: expected a folder of images or a file ending in {', '.join(_SUFFIXES)}, received '{suffix}'"
     )
+
+
+def _check_no_group(spec: str | Path, group: str | None) -> None:
+    if group is not None:
+        raise InputError(
+            f"{spec}: expected image files for group={group!r}, received another kind of source; give an "
+            "archive the array 'group' instead"
+        )
 
 
 def list_source(path: Path) -> Listing | None:
@@ -113,6 +149,7 @@ def find(spec: str | Path) -> Path:
     """The file or folder that a source names; see `load_samples` for where it looks."""
     path = Path(spec).expanduser()
     if path.exists():
+        check_readable(path)
         return path
     looked = [str(path)]
     root = os.environ.get("AGAD_TF_DATA")
@@ -124,7 +161,8 @@ def find(spec: str | Path) -> Path:
             looked.append(f"{Path(root) / name} (and one folder deeper)")
     hint = "" if root else "; set AGAD_TF_DATA to the folder of your data sets to give bare names"
     raise InputError(
-        f"expected 'digits' or an existing file or folder, found none of: {', '.join(looked)}{hint}"
+        "expected 'digits', 'photos:plate' or an existing file or folder, found none of: "
+        f"{', '.join(looked)}{hint}"
     )
 
 
@@ -138,19 +176,17 @@ def _digits(image_size: tuple[int, int] | None, channels: int | None) -> Samples
 
 
 def _load_listing(
-    listing: Listing, image_size: tuple[int, int] | None, channels: int | None, crop: str
+    listing: Listing, image_size: tuple[int, int] | None, channels: int | None, crop: str, lazy: bool
 ) -> Samples:
-    files = listing.files
-    x = decode_all(
-        len(files), lambda i: read_image(files[i]), lambda i: str(files[i]), image_size, channels, crop
-    )
+    store = FileStore(listing, image_size, channels, crop)
     return Samples(
         listing.name,
-        x,
+        LazyRows(store, np.arange(len(listing.files))) if lazy else store.all(),
         listing.classes,
         listing.class_names,
         part=listing.part,
         normal_classes=listing.normal_classes,
-        paths=tuple(str(file) for file in files),
+        paths=tuple(str(file) for file in listing.files),
         masks=listing.masks,
+        group=listing.group,
     )

@@ -19,19 +19,17 @@ import numpy as np
 from tqdm import tqdm
 
 from agad_tf.data.content import pixel_digest
+from agad_tf.data.rows import LazyRows
+from agad_tf.data.samples import Samples
 from agad_tf.data.sources import shards as records
-from agad_tf.data.sources.images import (
-    MixedSizesError,
-    check_crop,
-    image_is_grey,
-    resize_uint8,
-    set_channels,
-)
-from agad_tf.data.sources.inventory import Inventory, take_inventory
-from agad_tf.data.sources.load import check_size
+from agad_tf.data.sources.file_store import FileStore
+from agad_tf.data.sources.files import LeftOut
+from agad_tf.data.sources.images import MixedSizesError, check_crop, resize_uint8, set_channels
+from agad_tf.data.sources.load import PHOTOS, TFDS, check_size, find, load_samples
 from agad_tf.data.sources.work_folder import own_files, remove, work_folder
 from agad_tf.data.splits.protocols import normal_class_indices
 from agad_tf.errors import InputError
+from agad_tf.pixels import image_header
 
 SHARD_BYTES = 128 * 2**20
 MOST_SHARDS = 512  # each is an open file while training reads it
@@ -59,6 +57,58 @@ class _Plan:
         return pixels
 
 
+class _Images:
+    """The images of samples one by one, each as its source stores it, and what is written beside them."""
+
+    def __init__(self, samples: Samples):
+        lazy = isinstance(samples.x, LazyRows) and isinstance(samples.x.store, FileStore)
+        self.samples, self.store = samples, samples.x.store if lazy else None
+        self.root = self.store.root.resolve() if lazy else Path()
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        return self.store.listing.left_out if self.store else ()
+
+    def read(self, row: int) -> np.ndarray:
+        return self.store.image(row) if self.store else np.asarray(self.samples.x[row])
+
+    def mark(self, row: int) -> bytes:
+        """What tells whether an image has changed since."""
+        return self.store.mark(row) if self.store else pixel_digest(self.read(row))
+
+    def path(self, row: int) -> str:
+        """Relative to `root`; "" where there are no files."""
+        return self.store.relative(self.samples.paths[row]) if self.store else ""
+
+    def mask(self, row: int) -> str:
+        """Relative to `root`; "" where there is none."""
+        return self.store.relative(self.samples.masks[row]) if self.store and self.samples.masks else ""
+
+    def group(self, row: int) -> str:
+        return "" if self.samples.group is None else str(self.samples.group[row])
+
+    def part(self, row: int) -> str:
+        return "" if self.samples.part is None else str(self.samples.part[row])
+
+
+def _open(spec: str | Path, channels: int | None, out: Path, group: str | None) -> Samples:
+    """The samples to prepare: files stay where they are, other sources are read as a whole."""
+    if str(spec) != "digits" and not str(spec).startswith((TFDS, PHOTOS)):
+        path = find(spec)
+        if path.is_dir() and records.is_shard_folder(path):
+            raise InputError(
+                f"{path}: expected images, received shards that are prepared already; train on them"
+            )
+        if path.is_dir() and path.resolve() in out.resolve().parents:
+            raise InputError(f"{out}: expected a folder outside of the source {path}; choose another OUT")
+    samples = load_samples(spec, channels=channels, group=group, lazy=True)
+    if isinstance(samples.x, np.ndarray) and samples.x.ndim != 4:
+        raise InputError(
+            f"{samples.name}: expected images to prepare, received a table; train on it directly"
+        )
+    return samples
+
+
 def prepare(
     spec: str | Path,
     out: str | Path,
@@ -67,6 +117,7 @@ def prepare(
     channels: int | None = None,
     crop: str = "stretch",
     normal_classes: Sequence[int | str] | None = None,
+    group: str | None = None,
     on_error: str = "stop",
     workers: int | None = None,
     shard_bytes: int = SHARD_BYTES,
@@ -87,6 +138,7 @@ def prepare(
         channels: 1 or 3; None keeps 1 where every image is grey, else 3.
         crop: what `image_size` does to another aspect, "stretch" or "centre".
         normal_classes: names or indices; needed where the source does not say which classes are normal.
+        group: which images belong together, see `load_samples`; kept in the shards.
         on_error: "stop" at the first image that cannot be used, "skip" it and list it with the reason.
         workers: threads that decode; None takes one a CPU core.
         shard_bytes: pixels of a shard, about.
@@ -104,17 +156,18 @@ def prepare(
     check_crop(crop)
     if on_error not in ("stop", "skip"):
         raise InputError(f"on_error expects stop or skip, received {on_error!r}")
-    source = take_inventory(spec, channels, out)
+    source = _open(spec, channels, out, group)
+    images = _Images(source)
     normals = normal_class_indices(source, normal_classes)
     workers = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        depth = channels or _depth(source, pool)
-        plan = _plan(source, size, depth, crop, on_error)
+        depth = channels or _depth(images, pool)
+        plan = _plan(images, size, depth, crop, on_error)
         settings = {"image_size": size, "channels": channels, "crop": crop, "normal_classes": list(normals)}
-        settings |= {"shard_bytes": shard_bytes}
+        settings |= {"shard_bytes": shard_bytes} | ({"group": group} if group is not None else {})
         shards = _shards(np.isin(source.classes, normals), plan, shard_bytes)
         if out.exists():
-            return _check_finished(out, source, settings, shards, plan, on_error)
+            return _check_finished(out, images, settings, shards, plan, on_error)
         with work_folder(out) as folder:
             bar = tqdm(
                 total=len(source.classes),
@@ -127,10 +180,10 @@ def prepare(
                 written = []
                 for name, kind, rows in shards:
                     written.append(
-                        _write_shard(folder, name, kind, rows, source, plan, pool, on_error, settings)
+                        _write_shard(folder, name, kind, rows, images, plan, pool, on_error, settings)
                     )
                     bar.update(len(rows))
-            manifest = _manifest(source, normals, plan, settings, written)
+            manifest = _manifest(images, normals, plan, settings, written)
             expected = {entry[key] for entry in manifest["shards"] for key in ("file", "index")}
             remove(file for file in own_files(folder) if file.name not in expected)
             (folder / records.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
@@ -138,23 +191,29 @@ def prepare(
     return manifest
 
 
-def _depth(source: Inventory, pool: ThreadPoolExecutor) -> int:
-    if not any(source.paths[:1]):
-        return source.read(0).shape[-1]
-    grey = pool.map(lambda path: image_is_grey(source.root / path), source.paths)
-    return 1 if all(grey) else 3
+def _depth(images: _Images, pool: ThreadPoolExecutor) -> int:
+    if images.store is None:
+        return images.read(0).shape[-1]
+
+    def grey(file: Path) -> bool:
+        try:
+            return image_header(file)[1]
+        except InputError:
+            return True  # told when it is its turn to be read
+
+    return 1 if all(pool.map(grey, images.store.listing.files)) else 3
 
 
-def _plan(source: Inventory, size: tuple[int, int] | None, depth: int, crop: str, on_error: str) -> _Plan:
+def _plan(images: _Images, size: tuple[int, int] | None, depth: int, crop: str, on_error: str) -> _Plan:
     if size is not None:
         return _Plan((*size, depth), size, depth, crop)
-    for row in range(len(source.classes)):
+    for row in range(len(images.samples.classes)):
         try:
-            return _Plan((*source.read(row).shape[:2], depth), None, depth, crop)
+            return _Plan((*images.read(row).shape[:2], depth), None, depth, crop)
         except InputError:
             if on_error == "stop":
                 raise
-    raise InputError(f"{source.name}: expected readable images, received none; check the files")
+    raise InputError(f"{images.samples.name}: expected readable images, received none; check the files")
 
 
 def _shards(normal: np.ndarray, plan: _Plan, shard_bytes: int) -> list[tuple[str, str, np.ndarray]]:
@@ -169,14 +228,14 @@ def _shards(normal: np.ndarray, plan: _Plan, shard_bytes: int) -> list[tuple[str
     return shards
 
 
-def _fingerprint(source: Inventory, rows: np.ndarray, settings: dict, plan: _Plan) -> str:
+def _fingerprint(images: _Images, rows: np.ndarray, settings: dict, plan: _Plan) -> str:
     """Changes with everything that the bytes of a shard depend on."""
-    digest = hashlib.sha256(json.dumps([settings, plan.shape, source.class_names]).encode())
+    digest = hashlib.sha256(json.dumps([settings, plan.shape, images.samples.class_names]).encode())
     for row in rows.tolist():
-        part = "" if source.part is None else source.part[row]
-        digest.update(
-            records.encoded(f"{row}:{source.classes[row]}:{part}:{source.masks[row]}:") + source.identity(row)
-        )
+        told = [row, images.samples.classes[row], images.part(row), images.mask(row)]
+        if images.samples.group is not None:  # without groups as it was before there were any
+            told.append(images.group(row))
+        digest.update(records.encoded("".join(f"{one}:" for one in told)) + images.mark(row))
     return digest.hexdigest()
 
 
@@ -185,7 +244,7 @@ def _write_shard(
     name: str,
     kind: str,
     rows: np.ndarray,
-    source: Inventory,
+    images: _Images,
     plan: _Plan,
     pool: ThreadPoolExecutor,
     on_error: str,
@@ -195,7 +254,7 @@ def _write_shard(
     import tensorflow as tf
 
     target, index_target = folder / f"{name}.tfrecord", folder / f"{name}.npz"
-    fingerprint = _fingerprint(source, rows, settings, plan)
+    fingerprint = _fingerprint(images, rows, settings, plan)
     finished = _finished(target, index_target, fingerprint)
     if finished is not None and (on_error == "skip" or not finished["skipped"]):
         return finished
@@ -204,14 +263,14 @@ def _write_shard(
     kept, offsets, digests, skipped = [], [], [], []
     position = 0
     with tf.io.TFRecordWriter(str(partial)) as writer:
-        for row, image in _images(rows, source, plan, pool):
+        for row, image in _images(rows, images, plan, pool):
             if isinstance(image, InputError):
                 if on_error == "stop":
                     raise image
-                skipped.append({"path": source.paths[row] or f"row {row}", "reason": str(image)})
+                skipped.append({"path": images.path(row) or f"row {row}", "reason": str(image)})
                 continue
             pixels = image.tobytes()
-            record = _example(source, row, kind, pixels)
+            record = _example(images, row, kind, pixels)
             writer.write(record)
             kept.append(row)
             # Equal bytes anywhere in the record are the same image: the first place is as good as any.
@@ -219,7 +278,8 @@ def _write_shard(
             digests.append(pixel_digest(image))
             position += _HEADER + len(record) + _FOOTER
     os.replace(partial, target)
-    parts = [records.PARTS.index("" if source.part is None else str(source.part[row])) for row in kept]
+    classes, grouped = images.samples.classes, images.samples.group
+    parts = [records.PARTS.index(images.part(row)) for row in kept]
     about = {
         "fingerprint": fingerprint,
         "kind": kind,
@@ -234,9 +294,10 @@ def _write_shard(
         offset=np.array(offsets, np.int64),
         digest=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16),
         part=np.array(parts, np.uint8),
-        paths=records.join_strings([source.paths[row] for row in kept]),
-        masks=records.join_strings([source.masks[row] for row in kept]),
-        **{"class": source.classes[kept].astype(np.int32) if kept else np.zeros(0, np.int32)},
+        paths=records.join_strings([images.path(row) for row in kept]),
+        masks=records.join_strings([images.mask(row) for row in kept]),
+        **{"class": classes[kept].astype(np.int32) if kept else np.zeros(0, np.int32)},
+        **({} if grouped is None else {"groups": records.join_strings([images.group(row) for row in kept])}),
     )
     # The index comes last: a shard that has one is whole.
     partial.write_bytes(buffer.getvalue())
@@ -247,34 +308,33 @@ def _write_shard(
 _HEADER, _FOOTER = 12, 4  # length and its checksum before, checksum behind the data of a TFRecord
 
 
-def _example(source: Inventory, row: int, kind: str, pixels: bytes) -> bytes:
+def _example(images: _Images, row: int, kind: str, pixels: bytes) -> bytes:
     import tensorflow as tf
 
     example = tf.train.Example()
     feature = example.features.feature
     feature["image"].bytes_list.value.append(pixels)
-    for name, number in (("label", kind == "anomaly"), ("class", source.classes[row]), ("row", row)):
+    for name, number in (("label", kind == "anomaly"), ("class", images.samples.classes[row]), ("row", row)):
         feature[name].int64_list.value.append(int(number))
-    part = "" if source.part is None else str(source.part[row])
-    for name, text in (("path", source.paths[row]), ("part", part)):
+    for name, text in (("path", images.path(row)), ("part", images.part(row))):
         feature[name].bytes_list.value.append(records.encoded(text))
     return example.SerializeToString(deterministic=True)
 
 
 def _images(
-    rows: np.ndarray, source: Inventory, plan: _Plan, pool: ThreadPoolExecutor
+    rows: np.ndarray, images: _Images, plan: _Plan, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[int, np.ndarray | InputError]]:
     """The converted images in order, or the reason why there is none, a bounded number decoded ahead."""
 
     def one(row: int) -> np.ndarray | InputError:
         try:
-            pixels = source.read(row)
+            pixels = images.read(row)
         except InputError as error:
             return error
         try:
             return plan.convert(pixels)
         except InputError as error:
-            return type(error)(f"{source.root / source.paths[row]}: {error}")
+            return type(error)(f"{images.root / images.path(row)}: {error}")
 
     block = int(min(256, max(1, _BLOCK_BYTES // np.prod(plan.shape))))
     for start in range(0, len(rows), block):
@@ -312,8 +372,9 @@ def _entry(target: Path, index_target: Path, about: dict, count: int) -> dict:
 
 
 def _manifest(
-    source: Inventory, normals: Sequence[int], plan: _Plan, settings: dict, shards: list[dict]
+    images: _Images, normals: Sequence[int], plan: _Plan, settings: dict, shards: list[dict]
 ) -> dict:
+    source = images.samples
     skipped = [entry for shard in shards for entry in shard.pop("skipped")]
     counts = Counter()
     for shard in shards:
@@ -322,23 +383,23 @@ def _manifest(
         raise InputError(f"{source.name}: expected readable images, received none; check the files")
     bad = {entry["path"] for entry in skipped}
     per_class = Counter(
-        source.class_names[index]
-        for path, index in zip(source.paths, source.classes.tolist(), strict=True)
-        if path not in bad
+        images.samples.class_names[index]
+        for row, index in enumerate(source.classes.tolist())
+        if (images.path(row) or f"row {row}") not in bad
     )
     return {
         "format": records.FORMAT,
         "version": records.VERSION,
         "name": source.name,
-        "root": str(source.root),
+        "root": str(images.root),
         "image_shape": list(plan.shape),
-        "class_names": list(source.class_names),
+        "class_names": list(images.samples.class_names),
         "normal_classes": list(normals),
         "named_by_source": source.normal_classes is not None,
         "counts": {kind: counts[kind] for kind in records.KINDS} | {"skipped": len(skipped)},
-        "class_counts": {name: per_class[name] for name in source.class_names},
+        "class_counts": {name: per_class[name] for name in images.samples.class_names},
         "skipped": skipped,
-        "other_files": list(source.other_files),
+        "other_files": [images.store.relative(one.path) for one in images.left_out],
         "settings": settings,
         # Of empty shards too: a kind that had no readable image may have some the next time.
         "fingerprints": {shard["file"]: shard["fingerprint"] for shard in shards},
@@ -348,7 +409,7 @@ def _manifest(
 
 def _check_finished(
     out: Path,
-    source: Inventory,
+    images: _Images,
     settings: dict,
     shards: list[tuple[str, str, np.ndarray]],
     plan: _Plan,
@@ -359,7 +420,7 @@ def _check_finished(
         raise InputError(f"{out}: expected a free name, found something else there; choose another OUT")
     manifest = records.read_manifest(out)
     fingerprints = {
-        f"{name}.tfrecord": _fingerprint(source, rows, settings, plan) for name, _, rows in shards
+        f"{name}.tfrecord": _fingerprint(images, rows, settings, plan) for name, _, rows in shards
     }
     stored = {shard["file"]: shard["fingerprint"] for shard in manifest["shards"]}
     if fingerprints != manifest.get("fingerprints", stored):

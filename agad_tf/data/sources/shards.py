@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from agad_tf.data.content import with_shape
 from agad_tf.data.rows import LazyRows
 from agad_tf.data.samples import Samples
+from agad_tf.data.sources.groups import group_by_path
 from agad_tf.errors import InputError
 
 MANIFEST = "manifest.json"
@@ -36,7 +38,10 @@ def is_shard_folder(folder: Path) -> bool:
 
 
 def load_shards(
-    folder: Path, image_size: tuple[int, int] | None = None, channels: int | None = None
+    folder: Path,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    group: str | None = None,
 ) -> Samples:
     """The samples of a folder of shards, in the order of their source; images are read when needed.
 
@@ -45,6 +50,7 @@ def load_shards(
     Args:
         folder: what `agad-tf prepare` wrote.
         image_size, channels: None, or what the shards hold: they are not converted on the way.
+        group: a rule for the paths as in `load_samples`; None takes the groups that the shards hold, if any.
 
     Raises:
         InputError: unfinished, damaged or missing shards, or another size or number of channels than asked.
@@ -73,7 +79,14 @@ def load_shards(
         normal_classes=tuple(manifest["normal_classes"]),
         paths=names if any(names.texts) else None,
         masks=masks if any(masks.texts) else None,
+        group=_group(folder, store, names.texts, group),
     )
+
+
+def _group(folder: Path, store: ShardStore, paths: list[bytes], rule: str | None) -> np.ndarray | None:
+    if rule is not None:
+        return group_by_path([decoded(path) for path in paths], rule, str(folder))
+    return np.array([decoded(name) for name in store.strings("groups")]) if store.has("groups") else None
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -151,6 +164,10 @@ class ShardStore:
                 f"{path}: expected the index of a shard, received something else; prepare anew"
             ) from error
 
+    def has(self, name: str) -> bool:
+        """Whether the indices have this value."""
+        return all(name in index for index in self._indices)
+
     def column(self, name: str) -> np.ndarray:
         """One value a row from the indices, in the order of the source."""
         return np.concatenate([index[name] for index in self._indices])[self._order]
@@ -162,8 +179,8 @@ class ShardStore:
 
     @cached_property
     def digests(self) -> np.ndarray:
-        """Content digest of each image, uint8 (n, 16)."""
-        return self.column("digest")
+        """Content digest of each image, uint8 (n, 16), made from those of the pixels that the index holds."""
+        return with_shape(self.column("digest"), self.shape[1:])
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """The images at these positions, uint8 (len(rows), height, width, channels).

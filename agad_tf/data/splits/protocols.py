@@ -53,7 +53,8 @@ def one_class_split(
 
     Args:
         samples: what `load_samples` returns.
-        normal_classes: class indices or names; None takes those the source names.
+        normal_classes: class names, or positions among the classes. Where classes are called by numbers, a
+            number is a name: 1 is the class "1", whatever its position. None takes those the source names.
         gamma: amount of collected anomalies a for the n normals of the training part, held-out ones included,
             in [0, 1). None takes all anomalies of the training part that are of the `anomaly_classes`.
         anomaly_classes: classes the collected anomalies come from; None takes all others, pooled.
@@ -179,7 +180,7 @@ def whole_as_test(samples: Samples, normal_classes: int | str | Sequence[int | s
 
     Args:
         samples: what `load_samples` returns.
-        normal_classes: class indices or names; None takes those the source names.
+        normal_classes: names or positions as in `one_class_split`; None takes those the source names.
 
     Raises:
         InputError: unknown classes.
@@ -223,11 +224,11 @@ def _check_ranges(
 
 
 def _indices(samples: Samples, wanted: int | str | Sequence[int | str], what: str) -> tuple[int, ...]:
-    """Class indices of indices, names, or indices written as text."""
+    """Class indices of names, or of positions; a number that is a class's name means that class."""
     found = []
     for item in [wanted] if isinstance(wanted, int | str | np.integer) else wanted:
-        if isinstance(item, str) and item in samples.class_names:
-            found.append(samples.class_names.index(item))
+        if str(item) in samples.class_names:
+            found.append(samples.class_names.index(str(item)))
             continue
         try:
             index = int(item)

@@ -1,0 +1,78 @@
+"""Checksums of exports: written with each, checked once when one is loaded. Standard library only.
+
+A byte that changes on the way to a board (a worn card, a copy that broke off) changes scores and decisions,
+and seldom breaks the file. A TFLite export has the checksum of its graph in its metadata; an ONNX export ends
+in one of all bytes before; a SavedModel has a list of its files. Exports made before there were checksums
+load without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from agad_tf.errors import InputError
+
+MANIFEST = Path("assets.extra", "checksums.json")
+"""Where a SavedModel keeps the checksums of its graph and variables: a server passes over that folder."""
+
+_ONNX_KEY = b"agad_tf.sha256"
+
+
+def sha256_of(path: str | Path, count: int | None = None) -> str:
+    """SHA-256 of a file, or of its first `count` bytes; hexadecimal."""
+    digest, left = hashlib.sha256(), count
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20 if left is None else min(left, 1 << 20)):
+            digest.update(block)
+            left = None if left is None else left - len(block)
+    return digest.hexdigest()
+
+
+def damaged(path: str | Path) -> InputError:
+    """The error for an export that is not as it was written."""
+    return InputError(
+        f"{path}: expected the export as it was written, received other bytes (its checksum differs): copy "
+        "it again, or export again"
+    )
+
+
+def seal_onnx(content: bytes) -> bytes:
+    """An ONNX file's bytes with the checksum of all of them behind, as one more metadata property."""
+    # Protobuf messages may be joined: the last bytes are a whole `metadata_props` of their own (field 14).
+    value = hashlib.sha256(content).hexdigest().encode()
+    entry = b"\x0a" + bytes([len(_ONNX_KEY)]) + _ONNX_KEY + b"\x12" + bytes([len(value)]) + value
+    return content + b"\x72" + bytes([len(entry)]) + entry
+
+
+def check_onnx(path: str | Path) -> None:
+    """Refuses an ONNX file that is not as it was written; says nothing of one without a checksum."""
+    size = len(seal_onnx(b""))
+    content = Path(path).read_bytes()
+    body, seal = content[:-size], content[-size:]
+    if seal[:-64] == seal_onnx(b"")[:-64] and seal_onnx(body)[-64:] != seal[-64:]:
+        raise damaged(path)
+
+
+def write_manifest(folder: str | Path) -> None:
+    """Writes the checksums of a SavedModel's graph and variables."""
+    folder = Path(folder)
+    files = [folder / "saved_model.pb", *sorted((folder / "variables").glob("*"))]
+    (folder / MANIFEST).parent.mkdir(exist_ok=True)
+    listed = {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
+    (folder / MANIFEST).write_text(json.dumps(listed, indent=1) + "\n")
+
+
+def check_manifest(folder: str | Path) -> None:
+    """Refuses a SavedModel that is not as it was written; says nothing of one without checksums."""
+    folder = Path(folder)
+    if not (folder / MANIFEST).exists():
+        return
+    try:
+        listed = json.loads((folder / MANIFEST).read_bytes())
+        same = all(sha256_of(folder / name) == digest for name, digest in listed.items())
+    except (OSError, ValueError, AttributeError, TypeError):
+        same = False
+    if not same:
+        raise damaged(folder)

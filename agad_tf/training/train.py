@@ -1,0 +1,203 @@
+"""Training a run: from data to a trained, evaluated detector in one directory."""
+
+import hashlib
+import json
+import logging
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import yaml
+
+from agad_tf.data.samples import Samples
+from agad_tf.data.splits import inspection
+from agad_tf.data.splits.split import Split
+from agad_tf.errors import CollapsedError, InputError
+from agad_tf.evaluation.report import write_report
+from agad_tf.files import write_atomically
+from agad_tf.models import AnomalyDetector
+from agad_tf.replicas import from_chief, is_chief
+from agad_tf.training import hardware
+from agad_tf.training.callbacks import ProgressBar
+from agad_tf.training.checkpoints import Checkpoints
+from agad_tf.training.configuration import DETECTORS, Configuration, calibration_defaults
+from agad_tf.training.directory import CHECKPOINTS, check_free, run_directory, write_json
+from agad_tf.training.evaluate import calibrate, calibration_problem, judge
+from agad_tf.training.localisation import check_masks
+from agad_tf.training.open import load_split
+from agad_tf.training.pictures import write_pictures
+from agad_tf.training.tensorboard import TensorBoardReport, tensorboard_installed
+
+logger = logging.getLogger("agad_tf")
+
+LARGEST_DEFAULT_SIDE = 128
+"""Larger images are resized to it unless an image size is given; the AGAD paper's size for medical images."""
+
+
+def train(
+    configuration: Configuration, path: str | Path, progress: bool = True, resume: bool = False
+) -> dict:
+    """Loads data, splits, trains, evaluates on the test part and writes the run directory.
+
+    With several workers (see `hardware.choose_strategy`) each calls this, and the directory is the chief's.
+
+    Args:
+        configuration: from `configure`; `data.source` must be set.
+        path: the run directory; must not exist. It is called `path`.partial until it is whole.
+        progress: show a progress bar on standard error.
+        resume: go on from the newest checkpoint in `path`.partial, where there is one; the configuration must
+            be the one it was started with.
+
+    Returns:
+        The metrics, as written to `metrics.json`.
+
+    Raises:
+        InputError: data, settings or a path that cannot be used; before anything was trained nothing is left
+            behind that was not there, afterwards `path`.partial is kept.
+    """
+    path = Path(path)
+    check_free(path, resume)
+    if configuration["fit"]["epochs"] < 1:
+        raise InputError(f"epochs expects at least 1, received {configuration['fit']['epochs']}")
+    precision, strategy = hardware.prepare(**configuration["hardware"])
+    chief = is_chief(strategy)
+    progress = progress and chief
+    samples, split = load_split(configuration)
+    if samples.x.ndim == 2 and not DETECTORS[configuration["detector"]].takes_tables:
+        able = ", ".join(name for name, detector in DETECTORS.items() if detector.takes_tables)
+        raise InputError(
+            f"{samples.name}: the detector {configuration['detector']} expects images, received a table of "
+            f"{samples.x.shape[1]} columns: for tables choose --detector {able}"
+        )
+    settings = configuration["calibration"]
+    problem = calibration_problem(split, settings)
+    if problem is not None and settings != calibration_defaults():
+        raise problem  # asked for, and not to be had: better known before training than after
+    check_masks(samples, split, configuration["model"].get("crop", "stretch"))
+    data = inspection.validate(samples, split)
+    if progress:
+        print(inspection.table(data), file=sys.stderr)
+    # Before networks are built: a seed fixes their first weights.
+    keras.utils.set_random_seed(configuration["fit"]["seed"])
+    with strategy.scope():
+        model = build(configuration, samples)
+    with run_directory(path, resume, chief) as partial:
+        checkpoints = Checkpoints(
+            partial / CHECKPOINTS,
+            **configuration["checkpoints"],
+            resume=resume,
+            identity={"data": data_identity(samples, split)},
+        )
+        text = yaml.safe_dump(_plain(configuration), sort_keys=False)
+        write_atomically(partial / "config.yaml", text.encode())
+        split.save(partial / "split.npz")
+        write_json(partial / "data.json", data)
+        events = partial / "tensorboard" if chief else None
+        history = fit(model, configuration, samples, split, events, progress, [checkpoints])
+        _check_alive(model, samples.x[split.train_normal[:1]])
+        model.save(partial / "model.keras")
+        if problem is not None:
+            logger.warning("no threshold was chosen: %s", problem)
+        calibration = None if problem else calibrate(model, samples, split, settings)
+        if calibration is not None:
+            calibration.save(partial / "calibration.json")
+        evaluation = judge(model, samples, split, calibration)
+        metrics = evaluation.metrics
+        metrics |= {
+            "selection": "last",
+            "seed": configuration["fit"]["seed"],
+            "seconds_training": round(checkpoints.seconds, 2),
+            "epochs": configuration["fit"]["epochs"],
+            "precision": precision,
+            "jit_compile": bool(model.jit_compile),
+            "replicas": strategy.num_replicas_in_sync,
+            "split_sha256": split.sha256,
+            "split": split.summary(),
+        }
+        write_json(partial / "history.json", history)
+        write_json(partial / "metrics.json", metrics)
+        write_pictures(evaluation, partial)
+        write_report(partial / "report.html", evaluation, path.name, configuration)
+    from_chief(strategy, b"")  # a worker that left early would take the others with it
+    return metrics
+
+
+def data_identity(samples: Samples, split: Split) -> str:
+    """Hash of the split and of the content of its training and validation samples."""
+    digest = hashlib.sha256(split.sha256.encode())
+    for part in ("train", "validation"):
+        digest.update(samples.digests[split.labelled(part)[0]].tobytes())
+    return digest.hexdigest()
+
+
+def build(configuration: Configuration, samples: Samples) -> AnomalyDetector:
+    """An untrained, compiled detector that fits the samples; in the current strategy's scope."""
+    model = configuration["model"] | {
+        "dtype": hardware.choose_precision(configuration["hardware"]["precision"])
+    }
+    size = configuration["data"]["image_size"]
+    if samples.x.ndim == 2:
+        size = ()
+    elif size is None:
+        size = default_image_size(samples.x.shape[1:3], model["backbone"])
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    configuration["data"]["image_size"] = list(size) or None
+    detector = DETECTORS[configuration["detector"]]((*size, samples.x.shape[-1]), **model)
+    detector.compile(**configuration["compile"])
+    return detector
+
+
+def default_image_size(stored: tuple[int, int], backbone: str) -> tuple[int, int]:
+    """The smallest size from 32 up that the backbone takes and that loses no pixel, at most 128."""
+    if backbone not in ("unet", "unet_plus_plus"):  # the others take squares whose side is a power of 2
+        side = 32
+        while side < min(max(stored), LARGEST_DEFAULT_SIDE):
+            side *= 2
+        return side, side
+    return tuple(min(max(32, -(-side // 16) * 16), LARGEST_DEFAULT_SIDE) for side in stored)
+
+
+def fit(
+    model, configuration, samples, split, log_dir: Path | None, progress: bool, callbacks=()
+) -> dict[str, list[float]]:
+    """Trains on the split's training part; returns the logs of each epoch.
+
+    Args:
+        model: from `build`.
+        configuration: of the run.
+        samples, split: from `load_split`.
+        log_dir: for TensorBoard, or None.
+        progress: show a progress bar.
+        callbacks: further ones.
+    """
+    train_rows, labels = split.labelled("train")
+    held_out, held_out_labels = split.labelled("validation")
+    labelled = (samples.x[held_out], held_out_labels) if len(held_out) else None
+    callbacks = [ProgressBar(disable=not progress), *callbacks]
+    if log_dir is not None and tensorboard_installed():
+        callbacks.append(TensorBoardReport(log_dir, labelled))
+    elif log_dir is not None:
+        logger.warning("no TensorBoard events: the package is missing (pip install 'agad-tf[tensorboard]')")
+    history = model.fit(
+        samples.x[train_rows],
+        labels,
+        **configuration["fit"],
+        validation_data=labelled,
+        callbacks=callbacks,
+        verbose=0,
+    )
+    return {name: [float(value) for value in values] for name, values in history.history.items()}
+
+
+def _check_alive(model, x) -> None:
+    if not np.isfinite(model.predict(x, verbose=0)).all():
+        raise CollapsedError(
+            "expected finite scores after training, received NaN: training collapsed; lower the learning "
+            "rate, or train without --literal"
+        )
+
+
+def _plain(configuration: Configuration) -> Configuration:
+    """The configuration in types that YAML writes without tags."""
+    return json.loads(json.dumps(configuration, default=str))
