@@ -15,7 +15,7 @@ from pathlib import Path
 from agad_tf.errors import InputError
 
 MANIFEST = Path("assets.extra", "checksums.json")
-"""Where a SavedModel keeps the checksums of its graph and variables: a server passes over that folder."""
+"""Where a SavedModel keeps the checksums of graph, variables and card: servers pass over that folder."""
 
 _ONNX_KEY = b"agad_tf.sha256"
 
@@ -56,9 +56,10 @@ def check_onnx(path: str | Path) -> None:
 
 
 def write_manifest(folder: str | Path) -> None:
-    """Writes the checksums of a SavedModel's graph and variables."""
+    """Writes the checksums of a SavedModel's graph, variables and card."""
     folder = Path(folder)
     files = [folder / "saved_model.pb", *sorted((folder / "variables").glob("*"))]
+    files += [card] if (card := folder / "assets.extra" / "model_card.json").exists() else []
     (folder / MANIFEST).parent.mkdir(exist_ok=True)
     listed = {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
     (folder / MANIFEST).write_text(json.dumps(listed, indent=1) + "\n")

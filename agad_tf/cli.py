@@ -8,6 +8,7 @@ from agad_tf import __version__
 from agad_tf.commands import data as data_commands
 from agad_tf.commands import evaluation, training
 from agad_tf.commands.common import OneLineErrors
+from agad_tf.commands.compare import compare
 from agad_tf.commands.export import export
 from agad_tf.commands.reproduce import reproduce
 from agad_tf.commands.score import score
@@ -36,6 +37,7 @@ main.add_command(data_commands.prepare)
 main.add_command(evaluation.evaluate)
 main.add_command(evaluation.recalibrate)
 main.add_command(evaluation.audit)
+main.add_command(compare)
 main.add_command(export)
 main.add_command(score)
 main.add_command(reproduce)

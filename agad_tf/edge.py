@@ -26,6 +26,7 @@ import numpy as np
 from agad_tf.checksums import damaged, sha256_of
 from agad_tf.errors import InputError
 from agad_tf.evaluation.decisions import Decision
+from agad_tf.identity import Identity
 from agad_tf.pixels import CROPS, preprocess, read_image
 
 FORMAT = "agad_tf tflite 1"
@@ -107,6 +108,7 @@ class EdgeModel:
         decision: threshold and normal scores, an `agad_tf.evaluation.decisions.Decision`; None without a
             calibration.
         threshold: a score above it is an anomaly; None without a calibration.
+        identity: what the detector knows of its input; nothing in exports of before.
 
     Raises:
         InputError: no such file, not a TFLite export of this library, damaged, ai-edge-litert is missing.
@@ -118,6 +120,7 @@ class EdgeModel:
         self.path = Path(path)
         self.metadata = read_metadata(self.path)
         _check_graph(self.path, self.metadata)
+        self.identity = Identity.from_dict(self.metadata.get("identity"))
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:

@@ -18,10 +18,10 @@ SOME_FAILED = 3
 @click.argument("arguments", nargs=-1, required=True, metavar="[MODEL] PATHS...")
 @click.option("--server", help="Score on a server: http://host:8501/NAME or grpc://host:8500/NAME, no MODEL.")
 @click.option("--out", type=click.Path(path_type=Path),
-              help="File instead of standard output; grows as FILE.partial.")  # fmt: skip
+              help="File instead of standard output, whole at the end.")  # fmt: skip
 @click.option("--output-format", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True,
               help="CSV, or one JSON object a line.")  # fmt: skip
-@click.option("--format", "form", type=click.Choice(["auto", "run", "keras", "savedmodel", "tflite"]),
+@click.option("--format", "form", type=click.Choice(["auto", "run", "keras", "savedmodel", "tflite", "onnx"]),
               default="auto", show_default=True, help="What MODEL must be.")  # fmt: skip
 @click.option("--threshold", type=float, help="Decide by it: score > threshold is an anomaly.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Samples a batch.")
@@ -37,9 +37,9 @@ def score(
 ):
     """Score images or table rows with MODEL or on a server, one row each, as they come.
 
-    MODEL is a run directory, a .keras file, an export (SavedModel or .tflite), or a folder of its versions,
-    of which the newest is taken. PATHS are image files, folders of them, or - for paths on standard input,
-    one a line; for a detector of tables .csv, .npz and .mat files.
+    MODEL is a run directory, a .keras file, an export (SavedModel, .tflite or .onnx), or a folder of its
+    versions, of which the newest is taken. PATHS are image files, folders of them, or - for paths on standard
+    input, one a line; for a detector of tables .csv, .npz and .mat files.
 
     \b
     Columns: path, row (of a table, from 0), score (higher is more anomalous), p_value (share of normals that
@@ -93,7 +93,7 @@ def score(
                 if server:
                     opened = detectors.open_server(server, timeout)
                 else:
-                    if detectors.find_detector(model)[0] != "tflite":
+                    if detectors.find_detector(model)[0] not in ("tflite", "onnx"):
                         quiet_tensorflow()
                     opened = detectors.open_detector(model, form)
                 samples = tables.samples_of(paths, sys.stdin.buffer, opened.features, column)

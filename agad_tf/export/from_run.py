@@ -5,11 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from agad_tf.data.samples import Samples
 from agad_tf.data.splits.split import Split
-from agad_tf.edge import EdgeModel
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
 from agad_tf.evaluation.thresholds import Calibration
@@ -19,10 +17,8 @@ from agad_tf.export.model_card import calibration_summary, run_card, write_model
 from agad_tf.export.onnx import export_onnx
 from agad_tf.export.saved_model import write_saved_model
 from agad_tf.export.versions import check_one_kind, new_version
+from agad_tf.scoring.detectors import EXPORTS, open_detector
 from agad_tf.training.open import Run, evaluation_data
-
-FORMATS = {"savedmodel": "saved_model.pb", "tflite": "model.tflite", "onnx": "model.onnx"}
-"""Name of a format to the file that makes a version of it."""
 
 PARITY_SAMPLES = 2000
 """Test samples at most that a parity report compares."""
@@ -65,21 +61,21 @@ def export_run(
         InputError: an unknown format or precision, int8 without the data of the run, an int8 export whose
             AUROC drops by more than .005 (nothing is written then).
     """
-    if format not in FORMATS:
-        raise InputError(f"format expects one of {', '.join(FORMATS)}, received {format!r}")
+    if format not in EXPORTS:
+        raise InputError(f"format expects one of {', '.join(EXPORTS)}, received {format!r}")
     if precision != "float32" and format != "tflite":
         raise InputError(f"format {format} expects precision float32, received {precision!r}: export tflite")
-    check_one_kind(folder, FORMATS[format])
+    check_one_kind(folder, EXPORTS[format])
     data = _run_data(run, needed=precision == "int8")
     card = run_card(run, Path(folder).name, licence)
     with new_version(folder) as version:
         if format == "savedmodel":
             write_saved_model(run.model, version.partial, run.calibration, card)
-            score, calibration = saved_model_score(version.partial), run.calibration
+            score, calibration = open_detector(version.partial).scores, run.calibration
             extra = version.partial / "assets.extra"
         else:
             write = _write_tflite if format == "tflite" else _write_onnx
-            score, calibration = write(run, version.partial / FORMATS[format], precision, data, card)
+            score, calibration = write(run, version.partial / EXPORTS[format], precision, data, card)
             extra = version.partial
             write_model_card(extra, run.model, calibration, card)
         report = None
@@ -94,42 +90,6 @@ def export_run(
                 parity.check_ranking(report, precision)
             (extra / REPORT_NAME).write_text(json.dumps(report, indent=2) + "\n")
     return version.path, report
-
-
-def saved_model_score(path: str | Path) -> Score:
-    """Samples as `predict` takes them to the scores of `serving_default`, in batches of 256."""
-    loaded = tf.saved_model.load(str(path))
-    serve = loaded.signatures["serving_default"]
-    (name,) = serve.structured_input_signature[1]
-
-    def score(samples: np.ndarray) -> np.ndarray:
-        starts = range(0, len(samples), 256)
-        return np.concatenate(
-            [serve(**{name: tf.constant(samples[i : i + 256])})["score"].numpy() for i in starts]
-        )
-
-    score.loaded = loaded  # its variables live as long as it does
-    return score
-
-
-def onnx_score(path: str | Path) -> Score:
-    """As `saved_model_score`, of an ONNX export, by onnxruntime on one thread."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise InputError(
-            "expected the package onnxruntime, found none: pip install 'agad-tf[onnx]'"
-        ) from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-
-    def score(samples: np.ndarray) -> np.ndarray:
-        starts = range(0, len(samples), 256)
-        return np.concatenate([session.run(["score"], {name: samples[i : i + 256]})[0] for i in starts])
-
-    return score
 
 
 def calibrate_export(run: Run, data: tuple[Samples, Split], score: Score) -> Calibration | None:
@@ -179,16 +139,16 @@ def _write_tflite(run, path, precision, data, card) -> tuple[Score, Calibration 
     tflite.write_tflite(path, content, about, card)
     calibration = run.calibration
     if precision != "float32" and data is not None:
-        calibration = calibrate_export(run, data, EdgeModel(path).score)
+        calibration = calibrate_export(run, data, open_detector(path, threads=1).scores)
         about["calibration"] = None if calibration is None else calibration.to_dict()
         card["calibration"] = calibration_summary(calibration)
         tflite.write_tflite(path, content, about, card)
-    return EdgeModel(path).score, calibration
+    return open_detector(path, threads=1).scores, calibration
 
 
 def _write_onnx(run, path, precision, data, card) -> tuple[Score, Calibration | None]:
     export_onnx(run.model, path, run.calibration, card)
-    return onnx_score(path), run.calibration
+    return open_detector(path, threads=1).scores, run.calibration
 
 
 def parity_samples(samples: Samples, split: Split) -> tuple[np.ndarray, np.ndarray]:

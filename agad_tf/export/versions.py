@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agad_tf.errors import InputError
+from agad_tf.scoring.detectors import numbered_folders
+
+RECORD = ".versions"
+"""File beside the versions that lists every number that was ever used; servers pass over it."""
 
 
 class NewVersion:
@@ -56,8 +60,7 @@ def check_one_kind(folder: str | Path, main_file: str) -> None:
     Raises:
         InputError: there is a version without that file.
     """
-    versions = [entry for entry in Path(folder).glob("*") if entry.name.isdigit()]
-    others = [entry for entry in versions if not (entry / main_file).exists()]
+    others = [entry for _, entry in numbered_folders(folder) if not (entry / main_file).exists()]
     if others:
         raise InputError(
             f"{folder}: expected versions with {main_file}, found {others[0].name} without it: "
@@ -74,13 +77,48 @@ def check_new_file(path: str | Path) -> Path:
 
 
 def _claim(partial: Path, folder: Path) -> Path:
-    """Renames to the next free version number; another export may claim one at the same moment."""
+    """Renames to the next version number; another export may claim one at the same moment.
+
+    Numbers are kept in a record of their own: one that was used and removed is not used again, since servers,
+    caches and people know a version by its number.
+    """
+    _sync(partial)
     while True:
-        versions = [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()]
-        version = folder / str(max(versions, default=0) + 1)
+        existing = [number for number, _ in numbered_folders(folder)]
+        version = folder / str(max([*existing, *_used(folder)], default=0) + 1)
+        with open(folder / RECORD, "a", encoding="ascii") as record:  # before the rename: a gap is no harm
+            record.write(f"{version.name}\n")
         try:
             os.rename(partial, version)  # fails on a folder that is not empty
-            return version
         except OSError:
             if not version.exists():
                 raise
+        else:
+            _sync_entries(folder)
+            return version
+
+
+def _used(folder: Path) -> list[int]:
+    """Numbers in the record; lines that are none, of a disk that was full, are passed over."""
+    try:
+        lines = (folder / RECORD).read_text("ascii", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return [int(line) for line in lines if line.isascii() and line.isdigit()]
+
+
+def _sync(folder: Path) -> None:
+    """Has everything under `folder` on the disk, so that no power failure leaves a version with holes."""
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(root, name), "rb+") as stream:
+                os.fsync(stream.fileno())
+        _sync_entries(Path(root))
+
+
+def _sync_entries(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

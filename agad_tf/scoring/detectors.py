@@ -1,21 +1,28 @@
 """What can score: a run, a saved detector, an export, a server; all behind one small interface."""
 
+import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from agad_tf.checksums import check_manifest, check_onnx
 from agad_tf.errors import InputError
 from agad_tf.evaluation.decisions import Decision
 from agad_tf.files import named
+from agad_tf.identity import Identity
 from agad_tf.pixels import read_image
 from agad_tf.scoring.files import regular
 from agad_tf.serving import Client
 from agad_tf.serving.payload import encoded_image
 
-FORMATS = ("auto", "run", "keras", "savedmodel", "tflite")
+FORMATS = ("auto", "run", "keras", "savedmodel", "tflite", "onnx")
+
+EXPORTS = {"savedmodel": "saved_model.pb", "tflite": "model.tflite", "onnx": "model.onnx"}
+"""Format of an export to the file that makes a version of it."""
 
 
 @dataclass(frozen=True)
@@ -26,27 +33,41 @@ class Detector:
         score: values of one shape to arrays of the same length; see `pipeline.score_samples`.
         read: path of an image file to what `score` takes; None for a detector of tables.
         features: columns that a detector of tables takes; None for one of images.
+        identity: what the detector knows of its input.
     """
 
     score: Callable[[list], dict[str, np.ndarray]]
     read: Callable[[str], np.ndarray | bytes] | None = None
     features: int | None = None
+    identity: Identity = field(default_factory=Identity)
+
+    def scores(self, samples: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """Scores (n,) of samples as `predict` takes them: uint8 images of one size, or rows."""
+        starts = range(0, len(samples), batch_size)
+        return np.concatenate([self.score(list(samples[i : i + batch_size]))["score"] for i in starts])
 
 
-def open_detector(path: str | Path, form: str = "auto") -> Detector:
-    """The detector in a run directory, a .keras file, a SavedModel, a .tflite file or a folder of versions.
+def open_detector(path: str | Path, form: str = "auto", threads: int | None = None) -> Detector:
+    """The detector in a run directory, a .keras file, an export (SavedModel, .tflite, .onnx) or its versions.
+
+    An export's checksums are checked here, once; one made before there were any is taken as it is.
 
     Args:
         path: of a folder of versions (`saved_models/<name>`) the newest is taken.
         form: one of `FORMATS`; "auto" looks at the path.
+        threads: for the runtimes of .tflite and .onnx; None for as many as there are cores.
 
     Raises:
         InputError: nothing there, something else, or damaged.
     """
     found, place = find_detector(path)
     if form not in ("auto", found):
-        raise InputError(f"{path}: expected the format {form}, found {found}: leave --format out or mend it")
-    return {"run": _run, "keras": _keras, "savedmodel": _saved_model, "tflite": _tflite}[found](place)
+        raise InputError(
+            f"{path}: expected the format {form}, found {found}: leave --format out or correct it"
+        )
+    if found in ("tflite", "onnx"):
+        return {"tflite": _tflite, "onnx": _onnx}[found](place, threads or os.cpu_count() or 1)
+    return {"run": _run, "keras": _keras, "savedmodel": _saved_model}[found](place)
 
 
 def find_detector(path: str | Path) -> tuple[str, Path]:
@@ -56,21 +77,38 @@ def find_detector(path: str | Path) -> tuple[str, Path]:
         InputError: nothing there, or something else.
     """
     path = Path(path)
-    if path.is_file() and path.suffix in (".keras", ".tflite"):
+    if path.is_file() and path.suffix in (".keras", ".tflite", ".onnx"):
         return path.suffix[1:], path
     if (path / "config.yaml").exists() or named(path).with_name(f"{named(path).name}.partial").exists():
         return "run", path  # `load_run` says what is missing
-    versions = [entry for entry in path.iterdir() if entry.name.isdecimal()] if path.is_dir() else []
-    for folder in (path, *sorted(versions, key=lambda version: int(version.name), reverse=True)):
-        if (folder / "saved_model.pb").is_file():
-            return "savedmodel", folder
-        if (folder / "model.tflite").is_file():
-            return "tflite", folder / "model.tflite"
+    for folder in (path, *(version for _, version in reversed(numbered_folders(path)))):
+        for form, file in EXPORTS.items():
+            if (folder / file).is_file():
+                return form, folder if form == "savedmodel" else folder / file
     received = "another kind of file or folder" if path.exists() else "nothing there"
     raise InputError(
-        f"{path}: expected a run directory, a .keras file, a SavedModel, a .tflite file or a folder of their "
-        f"versions, received {received}: check the path"
+        f"{path}: expected a run directory, a .keras file, a SavedModel, a .tflite or .onnx file or a folder "
+        f"of their versions, received {received}: check the path"
     )
+
+
+def numbered_folders(folder: str | Path) -> list[tuple[int, Path]]:
+    """Versions of an export, ascending, as a server reads their names: ASCII digits and nothing else."""
+    entries = Path(folder).iterdir() if Path(folder).is_dir() else ()
+    numbers = (entry for entry in entries if entry.name.isascii() and entry.name.isdigit())
+    return sorted((int(entry.name), entry) for entry in numbers)
+
+
+@contextmanager
+def _opening(path: Path, expected: str, advice: str) -> Iterator[None]:
+    """Whatever a library raises over a damaged file becomes one line: each has errors of its own."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:300]
+        raise InputError(f"{path}: expected {expected}, received: {reason}; {advice}") from error
 
 
 def _run(path: Path) -> Detector:
@@ -86,11 +124,8 @@ def _keras(path: Path) -> Detector:
 
     import agad_tf.models  # noqa: F401 - registers the classes that a file may hold
 
-    try:
+    with _opening(path, "a saved detector", "save it again"):
         model = keras.saving.load_model(path)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: expected a saved detector, received: {reason}") from error
     return _from_model(model, None)
 
 
@@ -112,7 +147,7 @@ def _from_model(model, decision: Decision | None) -> Detector:
     def score(values: list[np.ndarray]) -> dict[str, np.ndarray]:
         return _verdict(function(np.stack(values)).numpy(), decision)
 
-    return _local(score, shape[-1], table)
+    return _local(score, shape[-1], table, model.identity)
 
 
 def _verdict(scores: np.ndarray, decision: Decision | None) -> dict[str, np.ndarray]:
@@ -128,38 +163,80 @@ def _verdict(scores: np.ndarray, decision: Decision | None) -> dict[str, np.ndar
 def _saved_model(path: Path) -> Detector:
     import tensorflow as tf
 
-    try:
+    check_manifest(path)
+    with _opening(path, "a SavedModel", "export again"):
         loaded = tf.saved_model.load(str(path))
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, tf.errors.OpError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: expected a SavedModel, received: {reason}; export again") from error
-    function = loaded.signatures.get("serving_default")
-    if function is None or "score" not in function.structured_outputs:
-        raise InputError(f"{path}: expected an export of agad-tf, received another SavedModel")
-    ((name, spec),) = function.structured_input_signature[1].items()
+        function = loaded.signatures.get("serving_default")
+        if function is None or "score" not in function.structured_outputs:
+            raise InputError(f"{path}: expected an export of agad-tf, received another SavedModel")
+        ((name, spec),) = function.structured_input_signature[1].items()
+        last, rank = spec.shape[-1], spec.shape.rank
+        card = path / "assets.extra" / "model_card.json"
+        identity = _identity_in(json.loads(card.read_bytes())) if card.exists() else Identity()
 
     def score(values: list[np.ndarray], keep=loaded) -> dict[str, np.ndarray]:
         outputs = function(**{name: tf.constant(np.stack(values))})
         return {key: value.numpy() for key, value in outputs.items()}
 
-    return _local(score, spec.shape[-1], spec.shape.rank == 2)
+    return _local(score, last, rank == 2, identity)
 
 
-def _tflite(path: Path) -> Detector:
+def _identity_in(card: dict) -> Identity:
+    """What a model card says of the input; nothing in cards made before it was kept."""
+    return Identity.from_dict(card.get("identity"))
+
+
+def _onnx(path: Path, threads: int) -> Detector:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InputError(
+            "expected the package onnxruntime, found none: pip install 'agad-tf[onnx]'"
+        ) from None
+    check_onnx(path)
+    with _opening(path, "an ONNX export", "export again"):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        about = session.get_modelmeta().custom_metadata_map.get("agad_tf")
+        (given,) = session.get_inputs()
+        if about is None or "score" not in [output.name for output in session.get_outputs()]:
+            raise InputError(f"{path}: expected an export of agad-tf, received another ONNX file")
+        about = json.loads(about)
+        last, table = int(given.shape[-1]), len(given.shape) == 2
+        calibration, decision = about["calibration"], None
+        if calibration is not None:
+            decision = Decision(calibration["normal_scores"], calibration["threshold"])
+        identity = _identity_in(about["card"])
+
+    def score(values: list[np.ndarray]) -> dict[str, np.ndarray]:
+        samples = np.stack(values)
+        samples = samples.astype(np.float32) if table else samples
+        return _verdict(session.run(["score"], {given.name: samples})[0], decision)
+
+    return _local(score, last, table, identity)
+
+
+def _tflite(path: Path, threads: int) -> Detector:
     from agad_tf.edge import EdgeModel
 
-    model = EdgeModel(path, threads=os.cpu_count() or 1)
+    model = EdgeModel(path, threads)
     shape = model.metadata["input"]["shape"]
 
     def score(values: list[np.ndarray]) -> dict[str, np.ndarray]:
         samples = np.stack(values)
-        scores = model.score(samples) if model.is_table else model.score_preprocessed(samples)
-        return _verdict(scores, model.decision)
+        raw = model.is_table or samples.dtype == np.uint8
+        return _verdict(model.score(samples) if raw else model.score_preprocessed(samples), model.decision)
 
     if model.is_table:
-        return Detector(score, features=shape[0])
-    # Resized by the reading threads: images of all sizes share a batch, and wait in little memory.
-    return Detector(score, regular(lambda path: model.preprocess(read_image(path, shape[2])[None])[0]))
+        return Detector(score, features=shape[0], identity=model.identity)
+
+    def read(path: str) -> np.ndarray:
+        # Resized by the reading threads: images of all sizes share a batch, and wait in little memory.
+        return model.preprocess(read_image(path, shape[2])[None])[0]
+
+    return Detector(score, regular(read), identity=model.identity)
 
 
 def open_server(url: str, timeout: float = 30.0) -> Detector:
@@ -185,8 +262,8 @@ def open_server(url: str, timeout: float = 30.0) -> Detector:
     return Detector(client.score_encoded, regular(encoded_image))
 
 
-def _local(score: Callable, last: int, table: bool) -> Detector:
+def _local(score: Callable, last: int, table: bool, identity: Identity) -> Detector:
     """A detector on this machine; `last` is the number of columns or of channels."""
     if table:
-        return Detector(score, features=last)
-    return Detector(score, regular(lambda path: read_image(path, last)))
+        return Detector(score, features=last, identity=identity)
+    return Detector(score, regular(lambda path: read_image(path, last)), identity=identity)

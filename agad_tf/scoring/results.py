@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,9 +112,11 @@ def _write_jsonl(stream: IO[str], names: list[str]) -> Callable[[Row], object]:
 
 @contextmanager
 def open_output(path: str | Path | None, stdout: IO[str]) -> Iterator[IO[str]]:
-    """A text stream into `path`.partial, which becomes `path` when the block ends well; None: `stdout`.
+    """A text stream whose content becomes `path` when the block ends well; None: `stdout`.
 
-    What a job had written before it was stopped stays in `path`.partial.
+    Each job writes under a name of its own, `path`.XXXXXXXX.partial: of two at once the last to end is there,
+    whole. What a job had written before it was stopped stays in `path`.partial. Links are followed; a device
+    or a pipe is written to.
     """
     # Names of files need not be Unicode: what Python could not decode is written back as it was.
     if path is None:
@@ -121,24 +124,46 @@ def open_output(path: str | Path | None, stdout: IO[str]) -> Iterator[IO[str]]:
             stdout.reconfigure(errors="surrogateescape")
         yield stdout
         return
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
+    path = Path(os.path.realpath(path))
+    if _is_special(path):
+        with open(path, "w", **_TEXT) as stream:
+            yield stream
+        return
+    partial, kept = _own_partial(path), path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "x", **_TEXT) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+        kept.unlink(missing_ok=True)  # of a job that was stopped before
+    except BaseException:
+        if partial.exists():
+            os.replace(partial, kept)
+        raise
 
 
 def check_output(path: str | Path) -> None:
     """Refuses a path that cannot be written, before anything is scored."""
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     if path.is_dir():
         raise InputError(f"{path}: expected a file name to write to, received a folder: add a file name")
     if not path.parent.is_dir():
         raise InputError(f"{path}: expected a file name in an existing folder: create {path.parent} first")
-    partial = path.with_name(path.name + ".partial")
-    before = partial.exists()
-    with open(partial, "ab"):  # the operating system says why, where it cannot be written
-        if not before:
-            partial.unlink()
+    if _is_special(path):
+        return
+    partial = _own_partial(path)
+    with open(partial, "x"):  # the operating system says why, where it cannot be written
+        partial.unlink()
+
+
+_TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is there and no file that a rename could take the place of."""
+    return path.exists() and not path.is_file()
+
+
+def _own_partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")

@@ -19,6 +19,7 @@ from agad_tf.evaluation.thresholds import calibrate
 from agad_tf.export import from_run, parity
 from agad_tf.export.from_run import export_run
 from agad_tf.export.model_card import read_model_card
+from agad_tf.scoring.detectors import open_detector
 from agad_tf.training.open import evaluation_data
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +83,7 @@ def test_onnx_scores_like_the_run(run, tmp_path):
     check_report(report, path, run)
     assert report["agreement"] <= 1e-5
     assert report["spearman"] > 0.99999
-    score = from_run.onnx_score(path / "model.onnx")
+    score = open_detector(path / "model.onnx").scores
     images = np.random.default_rng(0).integers(0, 256, (3, 13, 5, 1), np.uint8)
     check_agreement(score(images), run.model.predict(images, verbose=0))
     about, _checksum = onnx.load(path / "model.onnx").metadata_props
@@ -123,7 +124,7 @@ def test_int8_that_ranks_worse_is_refused_unless_forced(run, tmp_path, monkeypat
             worse = [image.tobytes() in anomalies and index % 2 == 0 for index, image in enumerate(images)]
             return np.where(worse, scores.min() - 1, scores).astype(np.float32)
 
-    monkeypatch.setattr(from_run, "EdgeModel", Worse)
+    monkeypatch.setattr("agad_tf.edge.EdgeModel", Worse)
     folder = tmp_path / "parts"
     with pytest.raises(InputError, match=r"AUROC within 0.005, received a drop of .* --force"):
         export_run(run, folder, "tflite", "int8")
@@ -166,7 +167,7 @@ def test_without_its_data_a_run_is_exported_and_not_compared(run, tmp_path, monk
     assert read_metadata(path / "model.tflite")["calibration"]["threshold"] == run.calibration.threshold
     with pytest.raises(InputError, match=r"int8 expects the data of the run.*no such data"):
         export_run(run, tmp_path / "parts", "tflite", "int8")
-    assert [entry.name for entry in (tmp_path / "parts").iterdir()] == ["1"]
+    assert [entry.name for entry in (tmp_path / "parts").glob("[!.]*")] == ["1"]
 
 
 def test_what_cannot_be_exported_is_told(run, tmp_path):

@@ -179,7 +179,8 @@ def test_a_version_appears_whole_or_not_at_all(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(saved_model, "write_model_card", full)
     with pytest.raises(OSError, match="no space left"):
         export_saved_model(trained, folder)
-    assert sorted(entry.name for entry in folder.iterdir()) == ["1", "7", "8"]
+    assert sorted(entry.name for entry in folder.glob("[!.]*")) == ["1", "7", "8"]
+    assert not list(folder.glob(".partial*"))
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="expected a folder for versions"):
         export_saved_model(trained, tmp_path / "file")

@@ -19,8 +19,11 @@ ORDER = [
     {"networks"},
     {"models"},
     {"training"},
-    {"export", "baselines", "serving"},
-    {"cli", "commands", "demo", "scoring", "sklearn"},
+    {"baselines", "serving"},
+    {"scoring"},
+    {"export"},
+    {"comparison"},
+    {"cli", "commands", "demo", "sklearn"},
 ]
 # These stand beside: they know none of the others, and only models and what follows may know them.
 BESIDE = {"losses", "data", "evaluation"}

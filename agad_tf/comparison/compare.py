@@ -1,0 +1,301 @@
+"""Trains several detectors on one split and compares them; `agad-tf compare`.
+
+Every detector has a folder in the comparison's: `row.json` with what is shown of it and `scores.npz`. What is
+there is not trained again, so an interrupted comparison goes on where it stopped; a detector that fails is a
+row with its error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from agad_tf.baselines import BASELINES
+from agad_tf.comparison.recommendation import ENOUGH, FoldScores, Recommendation, folds_of, recommend
+from agad_tf.data.samples import Samples
+from agad_tf.data.splits.split import Split
+from agad_tf.errors import InputError
+from agad_tf.evaluation import thresholds
+from agad_tf.evaluation.metrics import auroc
+from agad_tf.evaluation.summary import summarise
+from agad_tf.files import write_atomically, written_whole
+from agad_tf.training.configuration import DETECTORS, configure
+from agad_tf.training.open import load_split
+from agad_tf.training.train import build, default_image_size
+
+logger = logging.getLogger("agad_tf")
+
+ORDER_OF_IMAGES = ("features", "agad", "autoencoder", "isolation_forest", "oc_svm", "classifier")
+ORDER_OF_TABLES = ("aa_bigan", "oc_svm", "isolation_forest", "deep_sad", "classifier")
+"""What is compared where no detectors are named, and what is taken first where there are too few labels to
+choose on: those that need no labels before the classifier, which knows only what it was shown."""
+STEPS = 1500
+"""Of the baselines that train by steps; their papers' epochs take hours."""
+RATE = 0.05
+"""False-alarm rate that the thresholds of the table are set for, on the held-out normals."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Attributes:
+        rows: one dict a detector, in the order they were asked for; `error` in those that failed.
+        recommendation: which to take; None where none could be trained.
+        samples, split: what all were trained and tested on.
+        path: the folder.
+    """
+
+    rows: list[dict]
+    recommendation: Recommendation | None
+    samples: Samples
+    split: Split
+    path: Path
+
+
+def compare(
+    source: str | Path,
+    detectors: Sequence[str] | None = None,
+    *,
+    out: str | Path = "comparison",
+    minutes: float | None = 5.0,
+    settings: Sequence[tuple[str, object]] = (),
+    progress: bool = True,
+) -> Comparison:
+    """Trains each detector on the same split and says which to take.
+
+    Args:
+        source: data as `agad_tf.load_samples` takes them.
+        detectors: names of detectors and baselines; None for those that suit images or tables.
+        out: folder for results; an interrupted comparison goes on there.
+        minutes: bound of all training together; each detector has an equal share of it, counting the
+            trainings that cross-fit it, and stops early when it is over (said in its row). None trains each
+            as long as its defaults say.
+        settings: pairs (name, value) of sections data and split, and `seed`, as in a run's configuration.
+        progress: tell each step in the log.
+
+    Raises:
+        InputError: data or settings that cannot be used, an unknown detector, or `out` holds a comparison of
+            other data.
+    """
+    configuration = configure(settings=[("source", str(source)), *settings])
+    samples, split = load_split(configuration)
+    table = samples.x.ndim == 2
+    names = _names(detectors, table, split)
+    if minutes is not None and not minutes > 0:
+        raise InputError(f"minutes expects a number above 0, received {minutes}")
+    path = Path(out)
+    _claim(path, samples, split)
+    labels_kinds = samples.classes[split.train_anomaly]
+    folds = folds_of(labels_kinds) if len(labels_kinds) >= ENOUGH else np.zeros(0, int)
+    seconds = None if minutes is None else 60 * minutes / len(names)
+    rows, fold_scores = [], {}
+    for name in names:
+        folder = path / name
+        if not (folder / "row.json").is_file():
+            if progress:
+                logger.warning("comparing: %s", name)
+            _compare_one(name, folder, samples, split, folds, seconds, settings)
+        row = json.loads((folder / "row.json").read_text())
+        rows.append(row)
+        if "error" not in row and len(folds):
+            with np.load(folder / "scores.npz") as held:
+                fold_scores[name] = FoldScores(held["fold_normals"], held["fold_anomalies"])
+    trained = {row["detector"]: row["seconds_training"] for row in rows if "error" not in row}
+    order = [*(ORDER_OF_TABLES if table else ORDER_OF_IMAGES), *names]
+    made = recommend(fold_scores, folds, trained, list(dict.fromkeys(order))) if trained else None
+    return Comparison(rows, made, samples, split, path)
+
+
+def _names(detectors, table: bool, split: Split) -> list[str]:
+    known = DETECTORS | BASELINES
+    if detectors:
+        for name in detectors:
+            if name not in known:
+                raise InputError(f"detectors expects names among {', '.join(known)}; received {name!r}")
+        return list(dict.fromkeys(detectors))
+    order = ORDER_OF_TABLES if table else ORDER_OF_IMAGES
+    supervised = {"classifier", "deep_sad"}
+    return [name for name in order if len(split.train_anomaly) or name not in supervised]
+
+
+def _claim(path: Path, samples: Samples, split: Split) -> None:
+    """Writes what is compared here; refuses a folder where something else was."""
+    digest = hashlib.sha256(split.sha256.encode() + samples.digests.tobytes()).hexdigest()
+    about, file = {"data": samples.name, "content": digest}, path / "comparison.json"
+    if file.is_file():
+        if json.loads(file.read_text()).get("content") != digest:
+            raise InputError(
+                f"{path}: expected a comparison on {samples.name}, received one of other data: "
+                "name another --out"
+            )
+        return
+    if path.exists() and any(path.iterdir()):
+        raise InputError(
+            f"{path}: expected a new folder or one of a comparison, received other files: name another --out"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, json.dumps(about).encode())
+
+
+def _compare_one(
+    name: str,
+    folder: Path,
+    samples: Samples,
+    split: Split,
+    folds: np.ndarray,
+    seconds: float | None,
+    settings,
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        row, scores = _train_and_judge(name, samples, split, folds, seconds, settings)
+    except (InputError, MemoryError, ArithmeticError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        row, scores = {"detector": name, "error": reason}, None
+    if scores is not None:
+        with written_whole(folder / "scores.npz") as file:
+            np.savez(file, **scores)
+    write_atomically(folder / "row.json", json.dumps(row, indent=1).encode())
+
+
+def _train_and_judge(name, samples, split, folds, seconds, settings) -> tuple[dict, dict]:
+    uses_labels = (DETECTORS | BASELINES)[name].uses_anomalies
+    trainings = 1 + (len(np.unique(folds)) if uses_labels else 0)
+    share = None if seconds is None else seconds / trainings
+    anomalies = split.train_anomaly
+    started = time.monotonic()
+    detector, stopped = _trained(name, samples, split.train_normal, anomalies, share, settings)
+    took = time.monotonic() - started
+    rows, labels = split.labelled("test")
+    started = time.monotonic()
+    test = _scores(detector, samples, rows)
+    milliseconds = 1000 * (time.monotonic() - started) / len(rows)
+    held_out = _scores(detector, samples, split.validation_normal)
+    row = {"detector": name, "seconds_training": round(took, 2), "milliseconds": round(milliseconds, 3)}
+    figures = summarise(labels, test, samples.classes[rows], split.known_classes)
+    for figure in ("auroc", "auroc_known", "auroc_unseen"):
+        row |= {figure: figures[figure], f"{figure}_interval": figures[f"{figure}_interval"]}
+    row |= _found(held_out, test, labels)
+    row |= {
+        "weights": _weights(detector),
+        "stopped_early": stopped,
+        "score": getattr(detector, "score", None),
+    }
+    scores = {"test": test, "labels": labels, "held_out": held_out}
+    if len(folds):
+        fold_normals, fold_anomalies = [], np.zeros(len(anomalies))
+        for fold in np.unique(folds):
+            judge = detector
+            if uses_labels:
+                judge, _ = _trained(
+                    name, samples, split.train_normal, anomalies[folds != fold], share, settings
+                )
+            fold_normals.append(_scores(judge, samples, split.validation_normal))
+            fold_anomalies[folds == fold] = _scores(judge, samples, anomalies[folds == fold])
+        scores |= {"fold_normals": np.stack(fold_normals), "fold_anomalies": fold_anomalies}
+        row["auroc_left_out"] = float(
+            np.mean(
+                [
+                    auroc(
+                        np.repeat([0, 1], [len(normals), (folds == fold).sum()]),
+                        np.concatenate([normals, fold_anomalies[folds == fold]]),
+                    )
+                    for fold, normals in zip(np.unique(folds), fold_normals, strict=True)
+                ]
+            )
+        )
+    return row, scores
+
+
+def _trained(name: str, samples: Samples, normals, anomalies, seconds: float | None, settings):
+    """A detector trained on these rows, and whether the clock stopped it."""
+    keras.utils.set_random_seed(dict(settings).get("seed", 0))
+    epochs, fit = {}, {}
+    if name in DETECTORS:
+        configuration = configure(name, settings=_settings_of(name, settings))
+        detector, fit = build(configuration, samples), dict(configuration["fit"])
+    else:
+        detector = BASELINES[name](_input_shape(samples))
+        detector.compile()
+        epochs = {"epochs": _epochs(len(normals))}
+    rows = np.concatenate([normals, anomalies])
+    labels = np.repeat([0, 1], [len(normals), len(anomalies)])
+    clock = StopAfter(seconds)
+    detector.fit(samples.x[rows], labels, **(fit | epochs), verbose=0, callbacks=[clock])
+    return detector, clock.stopped
+
+
+def _settings_of(name: str, settings) -> list[tuple[str, object]]:
+    """Those of the settings that this detector has: `seed`, and what says which rows are read and split."""
+    sections = configure(name)
+    shared = [
+        pair for pair in settings if pair[0] == "seed" or pair[0].rpartition(".")[2] in sections["data"]
+    ]
+    return [pair for pair in shared if pair[0] != "source"]
+
+
+def _input_shape(samples: Samples) -> tuple[int, ...]:
+    if samples.x.ndim == 2:
+        return samples.x.shape[1:]
+    return (*default_image_size(samples.x.shape[1:3], "encoder_decoder"), samples.x.shape[-1])
+
+
+def _epochs(normals: int, batch_size: int = 128) -> int:
+    """Epochs of a baseline: `STEPS` steps, AA-BiGAN's on tables, whatever the number of samples."""
+    return math.ceil(STEPS / max(1, normals // batch_size))
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Ends a training when its time is over.
+
+    Args:
+        seconds: from the first step; None never ends it.
+    """
+
+    def __init__(self, seconds: float | None):
+        super().__init__()
+        self.seconds, self.stopped, self._begun = seconds, False, 0.0
+
+    def on_train_begin(self, logs=None):
+        self._begun = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.seconds is not None and time.monotonic() - self._begun > self.seconds:
+            self.stopped = self.model.stop_training = True
+
+
+def _scores(detector, samples: Samples, rows: np.ndarray) -> np.ndarray:
+    """Scores of rows, float64; a detector that gives one that is no number cannot be compared."""
+    scores = np.asarray(detector.predict(samples.x[rows], verbose=0), np.float64)
+    if not np.isfinite(scores).all():
+        raise InputError("expected finite scores after training, received NaN: the training collapsed")
+    return scores
+
+
+def _found(held_out: np.ndarray, test: np.ndarray, labels: np.ndarray) -> dict:
+    """Recall and false alarms on the test at a threshold for `RATE`; None with too few held-out normals."""
+    if len(held_out) < thresholds.normals_needed(RATE):
+        return {"found": None, "false_alarms": None}
+    alarms = test > thresholds.threshold_for_false_alarm_rate(held_out, RATE)
+    return {
+        "found": float(alarms[labels == 1].mean()) if labels.any() else None,
+        "false_alarms": float(alarms[labels == 0].mean()) if not labels.all() else None,
+    }
+
+
+def _weights(detector) -> int | None:
+    """Bytes of the float32 weights that an export holds; None for a detector that has no networks."""
+    networks = getattr(detector, "scoring_networks", None)
+    if networks is None:
+        return None
+    return 4 * int(sum(np.prod(weight.shape) for net in networks().values() for weight in net.weights))

@@ -1,0 +1,106 @@
+"""Detectors compared on one split: the table, going on, failures as rows, and the command."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from sklearn.datasets import load_digits
+
+from agad_tf.cli import main
+from agad_tf.comparison import compare as module
+from agad_tf.comparison.compare import compare
+from agad_tf.comparison.page import write_page
+from agad_tf.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Rows of a table, 6 % anomalies; an .npz file."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(300, 4)), rng.normal(size=(30, 4)) * 4 + 2])
+    path = tmp_path_factory.mktemp("data") / "rows.npz"
+    np.savez(path, X=x, y=np.repeat([0, 1], [300, 30]))
+    return path
+
+
+def test_one_table_and_a_recommendation_without_the_test(table, tmp_path):
+    made = compare(table, ["isolation_forest", "oc_svm"], out=tmp_path / "c", progress=False)
+    assert [row["detector"] for row in made.rows] == ["isolation_forest", "oc_svm"]
+    for row in made.rows:
+        assert 0.9 < row["auroc"] <= 1
+        assert row["auroc_interval"][0] < row["auroc"]
+        assert 0 < row["auroc_left_out"] <= 1
+        assert row["found"] > 0.5
+        assert row["false_alarms"] < 0.2
+        assert row["seconds_training"] >= 0
+    assert made.recommendation.detector in ("isolation_forest", "oc_svm")
+    # The same whatever the labels of the test are.
+    with np.load(tmp_path / "c" / "oc_svm" / "scores.npz") as held:
+        assert held["fold_normals"].shape == (3, len(made.split.validation_normal))
+        assert held["fold_anomalies"].shape == (len(made.split.train_anomaly),)
+    page = write_page(made).read_text()
+    assert "isolation_forest" in page
+    assert made.recommendation.reason in page
+
+
+def test_a_failure_is_a_row_and_the_rest_goes_on(table, tmp_path, monkeypatch):
+    def fails(self, *args, **kwargs):
+        raise InputError("expected better data")
+
+    monkeypatch.setattr(module.BASELINES["oc_svm"], "fit", fails)
+    made = compare(table, ["oc_svm", "isolation_forest"], out=tmp_path / "c", progress=False)
+    assert made.rows[0] == {"detector": "oc_svm", "error": "expected better data"}
+    assert made.recommendation.detector == "isolation_forest"
+    assert "failed: expected better data" in write_page(made).read_text()
+
+
+def test_what_is_there_is_not_trained_again(table, tmp_path, monkeypatch):
+    first = compare(table, ["isolation_forest"], out=tmp_path / "c", progress=False)
+    monkeypatch.setattr(module, "_trained", lambda *args: pytest.fail("trained again"))
+    again = compare(table, ["isolation_forest"], out=tmp_path / "c", progress=False)
+    assert again.rows == first.rows
+
+
+def test_a_folder_of_other_data_is_refused(table, tmp_path):
+    compare(table, ["isolation_forest"], out=tmp_path / "c", progress=False)
+    with pytest.raises(InputError, match="one of other data"):
+        compare("digits", ["isolation_forest"], out=tmp_path / "c", settings=[("normal_classes", "8")])
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "mine.txt").write_text("kept")
+    with pytest.raises(InputError, match="received other files"):
+        compare(table, ["isolation_forest"], out=tmp_path / "d")
+    with pytest.raises(InputError, match="received 'isolation'"):
+        compare(table, ["isolation"], out=tmp_path / "e")
+
+
+def test_the_clock_stops_a_training_and_says_so(tmp_path):
+    x = load_digits().images.astype(np.uint8)[..., None] * 15
+    np.savez(tmp_path / "x.npz", X=x, y=load_digits().target)
+    made = compare(
+        tmp_path / "x.npz",
+        ["autoencoder"],
+        out=tmp_path / "c",
+        minutes=0.02,
+        settings=[("normal_classes", "8"), ("gamma", 0.02)],
+        progress=False,
+    )
+    assert made.rows[0]["stopped_early"]
+
+
+def test_the_command(table, tmp_path):
+    arguments = [
+        "compare",
+        "--data",
+        str(table),
+        "--detectors",
+        "isolation_forest",
+        "--out",
+        str(tmp_path / "c"),
+    ]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "isolation_forest" in result.stdout
+    assert "take isolation_forest" in result.stdout
+    result = CliRunner().invoke(main, [*arguments, "--json"])
+    assert json.loads(result.stdout)["recommended"] == "isolation_forest"
