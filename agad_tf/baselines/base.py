@@ -43,7 +43,9 @@ class Baseline(AnomalyDetector):
         check_kind(type(self), self.sample_shape, type(self).__name__)
         self.seed, self.crop, self.clip = seed, crop, clip
         self._full = "float64" if self.variable_dtype == "float64" else "float32"
-        self.preprocess = preprocessing(self.sample_shape, self.value_range, crop, clip, self._full)
+        self.preprocess = preprocessing(
+            self.sample_shape, self.value_range, crop, clip, self._full, self.preprocessing
+        )
         self._made = 0
 
     def _make(self, name: str, network, *arguments, scores: bool = True, **named) -> None:

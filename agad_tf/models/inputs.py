@@ -8,6 +8,7 @@ from agad_tf.data.rows import LazyRows
 from agad_tf.data.sources.tables import table_array
 from agad_tf.errors import InputError
 from agad_tf.layers import ImagePreprocessing, TableScaling
+from agad_tf.pixels import PREPROCESSING
 
 
 def preprocessing(
@@ -16,6 +17,7 @@ def preprocessing(
     crop: str = "stretch",
     clip: float | None = None,
     dtype: str = "float32",
+    version: int = PREPROCESSING,
 ) -> ImagePreprocessing | TableScaling:
     """The layer from samples as they come to those that networks see: images resized, rows scaled.
 
@@ -25,9 +27,10 @@ def preprocessing(
         crop: of images, see `ImagePreprocessing`.
         clip: of rows, see `TableScaling`.
         dtype: of the result.
+        version: of images, see `ImagePreprocessing`.
     """
     if len(sample_shape) == 3:
-        return ImagePreprocessing(sample_shape[:2], value_range, crop, dtype=dtype)
+        return ImagePreprocessing(sample_shape[:2], value_range, crop, version, dtype=dtype)
     scaling = TableScaling(clip, dtype=dtype)
     scaling.build((None, *sample_shape))
     return scaling

@@ -21,6 +21,7 @@ from agad_tf.models.inputs import (
     check_labels,
     check_rows,
 )
+from agad_tf.pixels import PREPROCESSING
 from agad_tf.replicas import worker_count
 
 STATE = "state"
@@ -39,7 +40,7 @@ class AnomalyScorer(keras.Model):
 
     score_names: tuple[str, ...] = ()
 
-    def __init__(self, input_shape, score: str, **kwargs):
+    def __init__(self, input_shape, score: str, preprocessing: int = PREPROCESSING, **kwargs):
         super().__init__(**kwargs)
         # Images pass in full precision whatever the policy: rounded ones would be reconstruction error.
         self.autocast = False
@@ -55,6 +56,7 @@ class AnomalyScorer(keras.Model):
                 f"received {self.sample_shape}"
             )
         self.score = score
+        self.preprocessing = preprocessing  # version of the resize, for the layer that a subclass makes
         self._identity = Identity()
         self._pairs: list[tuple[str, str]] = []  # names of (raw network, scoring network)
         self._fitting = False
@@ -147,11 +149,29 @@ class AnomalyScorer(keras.Model):
         weights = {name: store[name] for name in store.keys() if name != STATE}  # noqa: SIM118 (no dict)
         super().load_own_variables(weights)
         if STATE not in store.keys():  # noqa: SIM118
-            return  # a file of before: it holds weights alone
+            self._set_preprocessing(1)  # a file of before: it holds weights alone
+            return
         state = json.loads(np.asarray(store[STATE]).tobytes())
         self.score = state["asked_score"]
         self._resolve_score(state["score"])
         self.identity = Identity.from_dict(state["identity"])
+        self._set_preprocessing(self._identity.preprocessing)
+
+    def _set_preprocessing(self, version: int) -> None:
+        """The resize that the weights were trained with."""
+        if not self.is_table:
+            self.preprocessing = self.preprocess.version = version
+            self.predict_function = None
+
+    def get_config(self):
+        config = super().get_config()
+        return config if self.is_table else {**config, "preprocessing": self.preprocessing}
+
+    @classmethod
+    def from_config(cls, config):
+        if len(config.get("input_shape", ())) == 3:
+            config = {"preprocessing": 1} | config  # saved before there was another
+        return super().from_config(config)
 
     def _state(self, name, shape, initializer="zeros"):
         return self.add_weight(
