@@ -17,6 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",  # Keras 3.15 asks for it
     packages=find_packages(include=["agad_tf", "agad_tf.*"]),
+    package_data={"agad_tf.evaluation.report": ["template.html", "style.css"]},
     install_requires=[
         "tensorflow>=2.19,<2.22",  # lowest: make test-lowest
         "keras>=3.10,<3.16",  # TensorFlow does not bound Keras above
@@ -30,6 +31,7 @@ setup(
         "tqdm>=4.66",
         "joblib>=1.4",
         "requests>=2.31",
+        "jinja2>=3.1.4",
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import itertools
 import json
 import math
 import os
@@ -24,14 +25,18 @@ from pathlib import Path
 import numpy as np
 
 from agad_tf.checksums import damaged, sha256_of
+from agad_tf.csv_rows import numeric_rows, plain_cell, position_or_name
 from agad_tf.errors import InputError
 from agad_tf.evaluation.decisions import Decision
+from agad_tf.frames import frame_rows, is_frame
 from agad_tf.identity import Identity
 from agad_tf.pixels import CROPS, preprocess, read_image
 
 FORMAT = "agad_tf tflite 1"
 METADATA_NAME = "agad_tf.json"
 """Entry of the zip archive at the end of a .tflite file that says how its outputs become a score."""
+
+_BLOCK_ROWS = 256  # of a table, read and scored at once
 
 COLUMNS = ("path", "score", "p_value", "is_anomaly", "error")
 
@@ -156,11 +161,16 @@ class EdgeModel:
     def preprocess(self, samples: np.ndarray) -> np.ndarray:
         """uint8 images of any size, or raw rows, to float32 as the networks take them.
 
+        A data frame's columns are matched by name.
+
         Raises:
-            InputError: another shape or type, NaN.
+            InputError: another shape or type, NaN, other columns.
         """
-        about, samples = self.metadata["input"], np.asarray(samples)
+        about = self.metadata["input"]
         shape = tuple(about["shape"])
+        if self.is_table and is_frame(samples):
+            samples = frame_rows(samples, self.identity, shape[0], "samples")
+        samples = np.asarray(samples)
         if self.is_table:
             if samples.ndim != 2 or samples.shape[1:] != shape or samples.dtype.kind not in "fiu":
                 raise InputError(
@@ -169,8 +179,10 @@ class EdgeModel:
                 )
             if not np.isfinite(samples).all():
                 raise InputError("expected finite numbers, received NaN or infinity: clean the rows")
-            scaled = samples.astype(np.float32) - np.array(about["minimum"], np.float32)
-            scaled /= np.array(about["range"], np.float32)
+            # Exports of before were made with rows that had been rounded to float32.
+            exact = np.float64 if about.get("rows") == "float64" else np.float32
+            scaled = samples.astype(exact) - np.array(about["minimum"], exact)
+            scaled = (scaled / np.array(about["range"], exact)).astype(np.float32)
             clip = about["clip"]
             return scaled if clip is None else np.clip(scaled, -np.float32(clip), np.float32(1 + clip))
         if samples.ndim == 3 and shape[2] == 1:
@@ -337,50 +349,53 @@ def _check_graph(path: Path, metadata: dict) -> None:
             raise damaged(path)
 
 
-def score_files(model: EdgeModel, paths: Sequence[str]) -> Iterator[tuple]:
+def score_files(
+    model: EdgeModel, paths: Sequence[str], label_column: str | int | None = None
+) -> Iterator[tuple]:
     """A row of `COLUMNS` for each image file, or for each row of each .csv file; None where there is nothing.
 
-    An unreadable file gives one row with the reason.
+    An unreadable file, and a row that cannot be scored, give one row with the reason. Columns are matched by
+    name where the header and the export have names; `label_column` (name or position) is left out.
     """
     for path in paths:
+        if model.is_table:
+            yield from _score_table(model, path, label_column)
+            continue
         try:
-            samples = _read_table(path) if model.is_table else _read_image(model, path)
-            scores = model.score(samples)
+            scores = model.score(_read_image(model, path))
         except InputError as error:
             yield path, None, None, None, str(error)
             continue
-        p_values = alarms = [None] * len(scores)
-        if model.threshold is not None:
-            p_values, alarms = model.p_values(scores), model.is_anomaly(scores)
-        for score, p_value, alarm in zip(scores, p_values, alarms, strict=True):
-            if np.isfinite(score):
-                yield path, score, p_value, alarm, None
-            else:
-                yield path, None, None, None, f"expected a finite score, received {score} from the model"
+        yield from _verdicts(model, path, scores)
+
+
+def _score_table(model: EdgeModel, path: str, label_column: str | int | None) -> Iterator[tuple]:
+    """A row for every row of the file, read and scored a few hundred at a time."""
+    (features,) = model.metadata["input"]["shape"]
+    try:
+        rows = numeric_rows(path, features, model.identity, label_column)
+        while block := [value for _, value in itertools.islice(rows, _BLOCK_ROWS)]:
+            good = [value for value in block if not isinstance(value, str)]
+            scored = _verdicts(model, path, model.score(np.stack(good))) if good else iter(())
+            for value in block:
+                yield (path, None, None, None, value) if isinstance(value, str) else next(scored)
+    except InputError as error:
+        yield path, None, None, None, str(error)
+
+
+def _verdicts(model: EdgeModel, path: str, scores: np.ndarray) -> Iterator[tuple]:
+    p_values = alarms = [None] * len(scores)
+    if model.threshold is not None:
+        p_values, alarms = model.p_values(scores), model.is_anomaly(scores)
+    for score, p_value, alarm in zip(scores, p_values, alarms, strict=True):
+        if np.isfinite(score):
+            yield path, score, p_value, alarm, None
+        else:
+            yield path, None, None, None, f"expected a finite score, received {score} from the model"
 
 
 def _read_image(model: EdgeModel, path: str) -> np.ndarray:
     return read_image(path, model.metadata["input"]["shape"][2])[None]
-
-
-def _read_table(path: str) -> np.ndarray:
-    """The numbers of a CSV file; a first line without any number is a header and is passed over."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.reader(stream))
-        if rows and not any(map(_is_number, rows[0])):
-            rows = rows[1:]
-        return np.array(rows, np.float32)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected a CSV file of numbers, received: {error}") from None
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -397,6 +412,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("model", help="made with agad-tf export --format tflite")
     parser.add_argument("files", nargs="+", help="JPEG, PNG or BMP; for a table .csv")
+    parser.add_argument("--label-column", help="name or position (from 0) of the column that is no feature")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     given = parser.parse_args(arguments)
     try:
@@ -410,9 +426,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = False
     try:
         writer.writerow(COLUMNS)
-        for path, score, p_value, alarm, error in score_files(model, given.files):
+        rows = score_files(model, given.files, position_or_name(given.label_column))
+        for path, score, p_value, alarm, error in rows:
             numbers = ["" if value is None else f"{value:.9g}" for value in (score, p_value)]
-            writer.writerow([path, *numbers, "" if alarm is None else bool(alarm), error or ""])
+            alarm = "" if alarm is None else bool(alarm)
+            writer.writerow([plain_cell(path), *numbers, alarm, plain_cell(error or "")])
             failed = failed or error is not None
         sys.stdout.flush()
     except BrokenPipeError:

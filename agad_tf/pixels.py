@@ -272,12 +272,19 @@ def centre_crop(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Returns:
         A view of `images`, (..., cropped height, cropped width, channels).
     """
-    height, width = images.shape[-3:-1]
+    top, left, height, width = crop_box(images.shape[-3:-1], size, "centre")
+    return images[..., top : top + height, left : left + width, :]
+
+
+def crop_box(image: tuple[int, int], size: tuple[int, int], crop: str) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of what is kept of an `image` (height, width) that is brought to `size`."""
+    height, width = image
+    if crop != "centre":
+        return 0, 0, height, width
     high, wide = size
     inner_height = max(1, min(height, (2 * width * high + wide) // (2 * wide)))
     inner_width = max(1, min(width, (2 * height * wide + high) // (2 * high)))
-    top, left = (height - inner_height) // 2, (width - inner_width) // 2
-    return images[..., top : top + inner_height, left : left + inner_width, :]
+    return (height - inner_height) // 2, (width - inner_width) // 2, inner_height, inner_width
 
 
 def preprocess(

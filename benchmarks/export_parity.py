@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pages import with_table
 
-from study.machine import one_thread
+from study.runner import one_thread
 
 NORMALS, ANOMALIES = 1000, 1000
 AGAD = {"gamma": 0.05, "image_size": 32, "batch_size": 64, "min_anomalies": 8}
@@ -65,7 +65,7 @@ def development_rows(source: Path, path: Path) -> None:
     """A table without the test rows of the first development seed."""
     from agad_tf.data.sources.load import load_samples
     from agad_tf.data.splits.protocols import one_class_split
-    from study.tables import FIRST_DEVELOPMENT_SEED, PROTOCOL
+    from study.training import FIRST_DEVELOPMENT_SEED, PROTOCOL
 
     samples = load_samples(source)
     split = one_class_split(samples, **PROTOCOL, seed=FIRST_DEVELOPMENT_SEED)

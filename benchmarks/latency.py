@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from pages import with_table
 
 from agad_tf.export.parity import processor_name
-from study.machine import one_thread
+from study.runner import one_thread
 
 BACKBONES = ("encoder_decoder", "unet_plus_plus")
 SIDE, MANY = 32, 256

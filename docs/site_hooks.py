@@ -78,10 +78,11 @@ def on_page_markdown(markdown, page, config, files):
 def commands_page() -> str:
     """The help of every command."""
     from agad_tf.cli import CONTEXT, main
+    from agad_tf.commands.reproduce import study_command
 
     settings = {name: value for name, value in CONTEXT.items() if name != "help_option_names"}
     parts = ["# Commands\n\nWhat `agad-tf COMMAND --help` prints.\n"]
-    for name, command in sorted(main.commands.items()):
+    for name, command in sorted((main.commands | {"reproduce": study_command()}).items()):
         context = click.Context(command, info_name=f"agad-tf {name}", terminal_width=100, **settings)
         parts.append(f"## {name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)

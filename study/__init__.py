@@ -1,1 +1,1 @@
-"""The study: what the results in `docs/results` were made with."""
+"""The study: the papers' tables and our experiments, what the pages in `docs/results` were made with."""

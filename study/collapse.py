@@ -1,22 +1,18 @@
 """Every loss term of AGAD's generator, and its gradient's norm, step by step through a training.
 
-    python -m study.collapse trace --data DIR --source fashion_mnist --normal-class 4 --literal
-    python -m study.collapse plot study/results/collapse_literal.json ... --out FILE.png
-
 On development problems only. The traced training takes the same steps as an untraced one; it costs one more
 backward pass a term.
 """
 
 import json
-import os
 from pathlib import Path
 
-import click
 import numpy as np
 
 from study.development import load_problem
-from study.machine import one_thread
-from study.results import commit
+from study.job import Job
+from study.lines import runs_in
+from study.runner import Experiment
 
 ANOMALY_MEANS = ("adversarial", "contextual_adversarial", "latent")
 """The means under the reciprocals of equation (10)."""
@@ -100,18 +96,14 @@ def traced_model(*arguments, **settings):
     return model
 
 
-def trace(
-    problem, image_size: int, epochs: int, batch_size: int, seed: int, every: int, settings: dict, save=None
-) -> dict:
+def trace(model, problem, epochs: int, batch_size: int, seed: int, every: int) -> dict:
     """Trains once and returns the record of every step.
 
     Args:
+        model: of `traced_model`.
         problem: `DevelopmentData`.
-        image_size: side of the images.
         epochs, batch_size, seed: of training; an eighth of a batch are anomalies, where there are any.
         every: AUROC is measured after every so many steps.
-        settings: of `AGAD.compile`.
-        save: called with the record so far after each epoch.
 
     Returns:
         `steps`: one dict a step. `term/...`: summands of the generator's loss L; `norm/...`: the norms of
@@ -122,126 +114,109 @@ def trace(
     """
     import keras
 
-    from study.observation import Observer
+    from study.observation import observer
+    from study.watch import Watch, fit
 
-    one_thread()
-    keras.utils.set_random_seed(seed)
-    model = traced_model(
-        (image_size, image_size, 1), "encoder_decoder", "shared", True, "fused", seed, **settings
-    )
-    observer = Observer(problem)
-    observer.set_model(model)
     steps, aurocs = [], []
-    record = {
-        "settings": json.loads(json.dumps(model.settings, default=str)),
-        "steps": steps,
-        "auroc": aurocs,
-    }
+    by_step = Watch(model, observer(model, problem))
 
-    class Recorder(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            steps.append({name[5:]: float(v) for name, v in logs.items() if name.startswith("step/")})
-            if len(steps) % every == 0:
-                observer.on_epoch_end(len(steps) - 1)
-                seen = observer.records[-1]
-                aurocs.append(
-                    {"step": len(steps), **{n: seen[n] for n in ("raw", "reconstruction", "fused")}}
-                )
+    def after_step(batch, logs):
+        steps.append({name[5:]: float(v) for name, v in logs.items() if name.startswith("step/")})
+        if len(steps) % every == 0:
+            seen = by_step.see(len(steps))
+            aurocs.append({"step": len(steps)} | {n: seen[n] for n in ("raw", "reconstruction", "fused")})
 
-        def on_epoch_end(self, epoch, logs=None):
-            if save is not None:
-                save(record)
-
-    x = np.concatenate([problem.normal, problem.anomaly])
-    y = np.repeat([0, 1], [len(problem.normal), len(problem.anomaly)])
-    model.fit(
-        x, y, batch_size, epochs, seed=seed, min_anomalies=batch_size // 8, callbacks=[Recorder()], verbose=0
-    )
-    return record
+    recorder = keras.callbacks.LambdaCallback(on_train_batch_end=after_step)
+    how = {"batch_size": batch_size, "epochs": epochs, "min_anomalies": batch_size // 8}
+    # No looks at epochs: those are at steps.
+    times = fit(model, *problem.train, Watch(model, None, looks=0), [recorder], seed=seed, **how)
+    settings = json.loads(json.dumps(dict(model.settings), default=str))
+    return times | {"settings": settings, "steps": steps, "auroc": aurocs}
 
 
-@click.group()
-def main():
-    """Traces a training, and draws traces."""
+UNSTEADY = {
+    "reciprocal_epsilon": 0.0,
+    "clip_norm": None,
+    "average_epochs": 0.0,
+    "reestimate_batch_norm": False,
+    "guard": False,
+    "discriminator_sees_anomaly_reconstructions": True,
+}
+TRACES = {"literal": {"literal": True}, "seen": UNSTEADY}
+"""Name to settings: the paper's algorithm, and D taught what the paper leaves out, without stabilisers."""
 
 
-@main.command("trace")
-@click.option("--data", required=True, help="Folder with mnist.npz and fashion_mnist.npz.")
-@click.option("--source", default="fashion_mnist", show_default=True)
-@click.option("--normal-class", default=4, show_default=True)
-@click.option("--gamma", default=0.05, show_default=True)
-@click.option("--literal/--default", default=False, show_default=True)
-@click.option("--normals", default=1500, show_default=True)
-@click.option("--image-size", default=16, show_default=True)
-@click.option("--epochs", default=12, show_default=True)
-@click.option("--batch-size", default=256, show_default=True)
-@click.option("--every", default=3, show_default=True, help="Steps between two measurements of AUROC.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--set", "extra", multiple=True, help="Other settings of compile, NAME=JSON.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON.")
-def trace_command(data, source, normal_class, gamma, literal, normals, extra, out, **how):
-    """Trains one development problem and writes what happened in each step."""
-    problem = load_problem(os.path.join(data, f"{source}.npz"), normal_class, gamma, how["seed"], normals)
-    settings = {name: json.loads(value) for name, _, value in (pair.partition("=") for pair in extra)}
-    record = {"source": source, "normal_class": normal_class, "gamma": gamma, "normals": normals, **how}
-    record |= {"commit": commit()}
-    settings |= {"literal": True} if literal else {}
-
-    def save(traced):
-        out.write_text(json.dumps(record | traced | {"steps": list(map(_rounded, traced["steps"]))}) + "\n")
-
-    traced = trace(problem, **how, settings=settings, save=save)
-    print(f"{out}: {len(traced['steps'])} steps, AUROC {traced['auroc'][-1]}")
+def jobs(
+    source: str = "fashion_mnist",
+    normal_class: int = 4,
+    gamma: float = 0.05,
+    normals: int = 672,
+    image_size: int = 16,
+    epochs: int = 5,
+    batch_size: int = 32,
+    every: int = 12,
+    seeds: int = 1,
+    learning_rate: float = 0.002,
+) -> list[Job]:
+    """Both traces of a development problem; see `trace`."""
+    sizes = {"normals": normals, "image_size": image_size, "epochs": epochs, "batch_size": batch_size}
+    about = {"source": source, "normal_class": normal_class, "gamma": gamma, **sizes, "every": every}
+    return [
+        Job(about, trace=name, learning_rate=learning_rate, seed=seed)
+        for seed in range(seeds)
+        for name in TRACES
+    ]
 
 
-def _rounded(step: dict[str, float]) -> dict[str, float]:
-    return {name: float(f"{value:.4g}") for name, value in step.items()}
+def make(job: Job, work: Path) -> dict:
+    """Traces one training."""
+    import keras
+
+    problem = load_problem(job.source, job.normal_class, job.gamma, job.seed, job.normals)
+    keras.utils.set_random_seed(job.seed)
+    shape = (job.image_size, job.image_size, 1)
+    settings = TRACES[job.trace] | {"learning_rate": job.learning_rate}
+    model = traced_model(shape, "encoder_decoder", "shared", True, "fused", job.seed, **settings)
+    traced = trace(model, problem, job.epochs, job.batch_size, job.seed, job.every)
+    steps = [{name: float(f"{value:.4g}") for name, value in step.items()} for step in traced["steps"]]
+    return traced | {"steps": steps, "split_sha256": problem.split_sha256}
 
 
-@main.command("plot")
-@click.argument("traces", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="PNG.")
-@click.option("--first", default=1, show_default=True, help="First step to draw.")
-def plot_command(traces, out, first):
-    """Draws traces beside each other: AUROC, gradient norms, D's logits, means under the reciprocals."""
-    draw([json.loads(path.read_text()) for path in traces], out, first)
-    print(out)
+def write(results: Path, pages: Path) -> list[Path]:
+    """Draws the traces beside each other."""
+    draw(runs_in(results / "collapse.jsonl"), pages / "collapse.png")
+    return [pages / "collapse.png"]
 
 
-def draw(records: list[dict], out: Path, first: int = 1) -> None:
-    """One column a trace; see `trace` for what is drawn."""
-    import matplotlib
+def draw(records: list[dict], out: Path) -> None:
+    """One column a trace: AUROC, gradient norms, D's logits, means under the reciprocals."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(
-        4, len(records), figsize=(6.5 * len(records), 12), squeeze=False, sharex=True, sharey="row"
-    )
+    figure = Figure(figsize=(6.5 * len(records), 12))
+    axes = figure.subplots(4, len(records), squeeze=False, sharex=True, sharey="row")
     for column, record in zip(axes.T, records, strict=True):
         steps = np.arange(1, len(record["steps"]) + 1)
-        kept = steps >= first
         series = {name: np.array([step[name] for step in record["steps"]]) for name in record["steps"][0]}
-        measured = [point for point in record["auroc"] if point["step"] >= first]
+        measured = record["auroc"]
         at = [point["step"] for point in measured]
         column[0].plot(at, [point["raw"] for point in measured], label="raw weights")
         column[0].plot(at, [point["reconstruction"] for point in measured], "k--", label="scoring networks")
         for index, name in enumerate(TERMS):
             style = "-" if name.startswith("anomaly") else ":"
             column[1].semilogy(
-                steps[kept],
-                series[f"norm/{name}"][kept],
+                steps,
+                series[f"norm/{name}"],
                 style,
                 color=f"C{index}",
                 label=name.replace("_", " "),
             )
-        column[1].semilogy(steps[kept], series["norm/total"][kept], "k-", linewidth=0.8, label="whole")
-        column[2].plot(steps[kept], series["logit_hat_anomaly"][kept], "C4", label="x̂ of anomalies, mean")
-        column[2].plot(steps[kept], series["logit_hat_anomaly_lowest"][kept], "C4:", label="and lowest")
-        column[2].plot(steps[kept], series["logit_hat_normal"][kept], "C0", label="x̂ of normals, mean")
+        column[1].semilogy(steps, series["norm/total"], "k-", linewidth=0.8, label="whole")
+        column[2].plot(steps, series["logit_hat_anomaly"], "C4", label="x̂ of anomalies, mean")
+        column[2].plot(steps, series["logit_hat_anomaly_lowest"], "C4:", label="and lowest")
+        column[2].plot(steps, series["logit_hat_normal"], "C0", label="x̂ of normals, mean")
         for name, colour in zip(ANOMALY_MEANS, ("C4", "C5", "C6"), strict=True):
-            values = np.abs(series[f"mean/anomaly_{name}"][kept])
-            column[3].semilogy(steps[kept], values, colour, label=name.replace("_", " "))
+            values = np.abs(series[f"mean/anomaly_{name}"])
+            column[3].semilogy(steps, values, colour, label=name.replace("_", " "))
         column[0].set_title(_title(record), fontsize=10)
         column[-1].set_xlabel("step")
     names = ("AUROC", "gradient norm over G's parameters", "D's logit", "means under the reciprocals")
@@ -252,7 +227,6 @@ def draw(records: list[dict], out: Path, first: int = 1) -> None:
             axis.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(out, dpi=80)
-    pyplot.close(figure)
 
 
 def _title(record: dict) -> str:
@@ -270,5 +244,10 @@ def _title(record: dict) -> str:
     return ", ".join(parts) + "\n" + ", ".join(changed)
 
 
-if __name__ == "__main__":
-    main()
+EXPERIMENT = Experiment(
+    "Every loss term of AGAD step by step, in two trainings that lose",
+    jobs,
+    make,
+    "collapse.jsonl",
+    report=write,
+)

@@ -5,6 +5,7 @@ test part is not opened.
 """
 
 import functools
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ class DevelopmentData:
         anomaly: labelled anomalies for training, all other classes pooled; may be empty.
         held_out: normals that are not trained on, for rules that need no anomalies.
         test_x, test_y: normals and anomalies of the held-out fifth.
+        split_sha256: hash of the rows of each.
     """
 
     normal: np.ndarray
@@ -31,6 +33,13 @@ class DevelopmentData:
     held_out: np.ndarray
     test_x: np.ndarray
     test_y: np.ndarray
+    split_sha256: str = ""
+
+    @property
+    def train(self) -> tuple[np.ndarray, np.ndarray]:
+        """(x, y): normals, 0, then anomalies, 1."""
+        y = np.repeat([0, 1], [len(self.normal), len(self.anomaly)])
+        return np.concatenate([self.normal, self.anomaly]), y
 
 
 def load_problem(
@@ -73,13 +82,12 @@ def load_problem(
     test_rows = np.concatenate(
         [test[is_normal[test]][:test_normals], test[~is_normal[test]][:test_anomalies]]
     )
-    return DevelopmentData(
-        samples.x[train_normal],
-        samples.x[pool_anomaly[:count]],
-        samples.x[pool_normal[:held_out]],
-        samples.x[test_rows],
-        (~is_normal[test_rows]).astype(np.int32),
+    parts = train_normal, pool_anomaly[:count], pool_normal[:held_out], test_rows
+    digest = hashlib.sha256(
+        b"".join(f"{len(rows)}:".encode() + rows.astype("<i8").tobytes() for rows in parts)
     )
+    images = (samples.x[rows] for rows in parts)
+    return DevelopmentData(*images, (~is_normal[test_rows]).astype(np.int32), digest.hexdigest())
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,6 +1,5 @@
-"""What the stability study writes down after each epoch."""
+"""What the studies of stability see of a model after an epoch."""
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -8,36 +7,30 @@ from agad_tf.evaluation.metrics import auroc
 from study.development import DevelopmentData
 
 
-class Observer(keras.callbacks.Callback):
-    """After each epoch: AUROC of every score, and quantities that need no anomalies.
+def observer(model, problem: DevelopmentData):
+    """A `look` of `study.watch` at a development problem.
 
-    Attributes:
-        records: one dict an epoch. `reconstruction`, `discriminator`, `fused`: AUROC on the test of the
-            scoring networks; `raw`: AUROC of the reconstruction score of the raw generator with the moving
-            statistics of training; `held_out_error`: mean reconstruction score of held-out normals;
-            `contrast`: mean |x̂ − G(x̂)| over mean |x − x̂| on held-out normals; and the epoch's losses.
+    It sees `reconstruction`, `discriminator`, `fused`: AUROC on the test of the scoring networks; `raw`:
+    AUROC of the reconstruction score of the raw generator with the moving statistics of training;
+    `held_out_error`: mean reconstruction score of held-out normals; `contrast`: mean |x̂ − G(x̂)| over mean
+    |x − x̂| on held-out normals; and the epoch's losses.
     """
 
-    def __init__(self, problem: DevelopmentData):
-        super().__init__()
-        self.problem = problem
-        self.records: list[dict[str, float]] = []
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.model.prepare_scoring()
-        record = {"epoch": epoch + 1}
-        x = self.model.preprocess(tf.constant(self.problem.test_x))
-        batches = [_scores(self.model, x[i : i + 200]).numpy() for i in range(0, len(x), 200)]
-        scores = dict(zip((*self.model.score_names, "raw"), np.concatenate(batches, axis=1), strict=True))
-        scores["fused"] = self.model.fuse([scores[name] for name in self.model.score_names]).numpy()
+    def look(logs):
+        x = model.preprocess(tf.constant(problem.test_x))
+        batches = [_scores(model, x[i : i + 200]).numpy() for i in range(0, len(x), 200)]
+        scores = dict(zip((*model.score_names, "raw"), np.concatenate(batches, axis=1), strict=True))
+        scores["fused"] = model.fuse([scores[name] for name in model.score_names]).numpy()
+        seen = {}
         for name, values in scores.items():
             finite = np.isfinite(values).all()
-            record[name] = auroc(self.problem.test_y, values) if finite else float("nan")
-        held_out = self.model.preprocess(tf.constant(self.problem.held_out))
-        score, error, second = (float(value) for value in _held_out(self.model, held_out))
-        record |= {"held_out_error": score, "contrast": second / max(error, 1e-12)}
-        record |= {name: float(value) for name, value in (logs or {}).items()}
-        self.records.append(record)
+            seen[name] = auroc(problem.test_y, values) if finite else float("nan")
+        held_out = model.preprocess(tf.constant(problem.held_out))
+        score, error, second = (float(value) for value in _held_out(model, held_out))
+        seen |= {"held_out_error": score, "contrast": second / max(error, 1e-12)}
+        return seen | {name: float(value) for name, value in logs.items()}
+
+    return look
 
 
 # Graphs are kept for a model that runs again.

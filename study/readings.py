@@ -1,21 +1,17 @@
-"""The readings ledger: what each switch did on the development problems, from the result lines of the study.
-
-    python -m study.readings
-
-writes docs/results/readings.md from study/results/stability.jsonl.
-"""
+"""The readings ledger: what each switch did on the development problems, from the stability study's lines."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
-import click
 import numpy as np
 from scipy.stats import spearmanr
 
-from agad_tf.files import written_whole
-from agad_tf.models.guard import DivergenceGuard
-from study.results import read_lines
-from study.stability import SWITCHES
+from agad_tf.files import write_atomically
+from study.lines import runs_in
+from study.markdown import table
+from study.switches import SWITCHES
+
+SHORT, LONG, PAGE = "stability.jsonl", "stability_twenty.jsonl", "readings.md"
 
 FLOOR, FALL = 0.6, 0.15
 """A run collapsed if a score or loss is not finite, or if its last AUROC is under `FLOOR` or more than `FALL`
@@ -44,6 +40,8 @@ def swung(curve: list[dict], score: str) -> bool:
 
 def guard_fired(curve: list[dict]) -> bool:
     """Whether an epoch's losses were what `DivergenceGuard` goes back for."""
+    from agad_tf.models.guard import DivergenceGuard
+
     lowest, factor = np.inf, DivergenceGuard().factor
     for epoch in curve:
         error = epoch["normal_contextual"]
@@ -63,8 +61,7 @@ def forty_table(records: list[dict]) -> list[str]:
 
     "raw" is the reconstruction score of the default's raw generator with the moving statistics of training.
     """
-    head = ("mode", "γ", "score", "runs", "collapsed", "swung", "guard went back", "mean AUROC", "worst run")
-    lines = _header(head)
+    rows = []
     for mode in ("default", "literal"):
         for gamma in (0.0, 0.05):
             # The literal mode scores with its raw weights.
@@ -76,18 +73,15 @@ def forty_table(records: list[dict]) -> list[str]:
                 last = np.array([curve[-1][score] for curve in curves])
                 counts = (sum(test(curve, score) for curve in curves) for test in (collapsed, swung))
                 guard = sum(map(guard_fired, curves)) if mode == "default" else "off"
-                lines.append(
-                    _row(mode, gamma, score, len(curves), *counts, guard, _f(last.mean()), _f(last.min()))
-                )
-    return lines
+                about = [mode, gamma, score, len(curves), *counts, guard]
+                rows.append([*about, _f(last.mean()), _f(last.min())])
+    head = ("mode", "γ", "score", "runs", "collapsed", "swung", "guard went back", "mean AUROC", "worst run")
+    return table(head, rows)
 
 
 def switch_table(records: list[dict], gamma: float) -> list[str]:
     """One line a switch: AUROC of the last epoch, and the paired difference to the default."""
-    head = (
-        "switch, runs, problems × seeds, AUROC, spread over seeds, difference, fused, difference, collapsed"
-    )
-    lines = _header((*head.split(", "), "swung"))
+    rows = []
     here = [record for record in records if record["gamma"] == gamma]
     default = {_cell(record): record for record in here if record["switch"] == "default"}
     for switch in SWITCHES:
@@ -111,15 +105,14 @@ def switch_table(records: list[dict], gamma: float) -> list[str]:
             cells += ["" if switch == "default" else _difference(difference)]
         curves = [run["curve"] for run in runs.values()]
         counts = (sum(test(c, "reconstruction") for c in curves) for test in (collapsed, swung))
-        lines.append(_row(f"`{switch}`", len(runs), f"{len(problems)} × {len(seeds)}", *cells, *counts))
-    return lines
+        rows.append([f"`{switch}`", len(runs), f"{len(problems)} × {len(seeds)}", *cells, *counts])
+    head = ("switch", "runs", "problems × seeds", "AUROC", "spread over seeds", "difference", "fused")
+    return table([*head, "difference", "collapsed", "swung"], rows)
 
 
 def stopping_table(records: list[dict], switch: str = "default") -> list[str]:
     """What each stopping rule gives: mean AUROC of the auto score, and what is lost to the best epoch."""
-    lines = _header(
-        ("γ", "rule", "runs", "mean AUROC", "mean loss to best epoch", "largest loss", "mean epoch")
-    )
+    rows = []
     for gamma in (0.0, 0.05):
         runs = [r for r in records if r["switch"] == switch and r["gamma"] == gamma]
         if not runs:
@@ -131,23 +124,15 @@ def stopping_table(records: list[dict], switch: str = "default") -> list[str]:
         for name, epochs in rules.items():
             got = np.array([_curve(run)[epoch] for run, epoch in zip(runs, epochs, strict=True)])
             lost = np.array([_curve(run).max() for run in runs]) - got
-            lines.append(
-                _row(
-                    gamma,
-                    name,
-                    len(runs),
-                    _f(got.mean()),
-                    _f(lost.mean()),
-                    _f(lost.max()),
-                    f"{np.mean(epochs) + 1:.1f}",
-                )
-            )
-    return lines
+            figures = map(_f, (got.mean(), lost.mean(), lost.max()))
+            rows.append([gamma, name, len(runs), *figures, f"{np.mean(epochs) + 1:.1f}"])
+    head = ("γ", "rule", "runs", "mean AUROC", "mean loss to best epoch", "largest loss", "mean epoch")
+    return table(head, rows)
 
 
 def tracking_table(records: list[dict], switch: str) -> list[str]:
     """How well what normals show follows AUROC from epoch to epoch: rank correlation, mean over runs."""
-    lines = _header(("γ", "runs", "score", "epochs", "held-out error", "contrast"))
+    rows = []
     for gamma in (0.0, 0.05):
         runs = [r for r in records if r["switch"] == switch and r["gamma"] == gamma]
         for part, first in (("all", 0), ("second half", 0.5)):
@@ -158,8 +143,8 @@ def tracking_table(records: list[dict], switch: str) -> list[str]:
                 np.mean([_rank_correlation(curve, quantity) for curve in curves])
                 for quantity in ("held_out_error", "contrast")
             )
-            lines.append(_row(gamma, len(runs), "reconstruction", part, *(f"{mean:+.2f}" for mean in means)))
-    return lines
+            rows.append([gamma, len(runs), "reconstruction", part, *(f"{mean:+.2f}" for mean in means)])
+    return table(("γ", "runs", "score", "epochs", "held-out error", "contrast"), rows)
 
 
 def _rank_correlation(curve: list[dict], quantity: str) -> float:
@@ -177,9 +162,7 @@ def fixed_budget(runs: list[dict], run: dict) -> int:
 
 def score_table(records: list[dict], switch: str = "default") -> list[str]:
     """AUROC of each score after the last epoch, by problem, and what fusing changed."""
-    lines = _header(
-        ("γ", "problem", "runs", "reconstruction", "discriminator", "fused", "fused − reconstruction")
-    )
+    rows = []
     for gamma in (0.0, 0.05):
         runs = [r for r in records if r["switch"] == switch and r["gamma"] == gamma]
         for problem in [*sorted({_cell(run)[:2] for run in runs}), "all"]:
@@ -193,25 +176,22 @@ def score_table(records: list[dict], switch: str = "default") -> list[str]:
             means = (_f(values.mean()) for values in last.values())
             name = problem if problem == "all" else f"{problem[0]} {problem[1]}"
             gained = _difference(last["fused"] - last["reconstruction"])
-            lines.append(_row(gamma, name, len(curves), *means, gained))
-    return lines
+            rows.append([gamma, name, len(curves), *means, gained])
+    head = ("γ", "problem", "runs", "reconstruction", "discriminator", "fused", "fused − reconstruction")
+    return table(head, rows)
 
 
-def ledger(
-    records: list[dict], results: Path, longer: list[dict] | None = None, longer_results: Path | None = None
-) -> str:
+def ledger(records: list[dict], longer: list[dict] = ()) -> str:
     """The whole page.
 
     Args:
         records: of the short runs, the forty of each mode and those of single switches.
-        results: their file.
-        longer: of fewer and longer runs, where stopping matters; None or empty for none.
-        longer_results: their file.
+        longer: of fewer and longer runs, where stopping matters.
     """
     lines = [
         "# Readings ledger",
         "",
-        f"Written by `python -m study.readings` from {_about(records, results)}. Development "
+        f"Written by `agad-tf reproduce report` from {_about(records, SHORT)}. Development "
         "problems, naive net, AUROC on a held-out fifth of the training part, last epoch.",
         "",
         "raw: the reconstruction score of the raw generator, as if nothing were averaged or re-estimated.",
@@ -224,25 +204,18 @@ def ledger(
         *forty_table(records),
         "",
         f"D was re-initialised {_resets(records)} times in all these runs.",
+        *_sections(records, "##"),
     ]
-    lines += _switches(records, "##")
-    for switch in ("default", "literal"):
-        lines += _stopping(records, switch, "##")
-    lines += ["", "## Scores, default", "", *score_table(records)]
     if longer:
-        lines += [
-            "",
-            "## Longer runs",
-            "",
-            f"From {_about(longer, longer_results)}. D was re-initialised {_resets(longer)} times.",
-            "",
-            *forty_table(longer),
-        ]
-        lines += _switches(longer, "###")
-        for switch in ("default", "literal"):
-            lines += _stopping(longer, switch, "###")
-        lines += ["", "### Scores, default", "", *score_table(longer)]
+        about = f"From {_about(longer, LONG)}. D was re-initialised {_resets(longer)} times."
+        lines += ["", "## Longer runs", "", about, "", *forty_table(longer), *_sections(longer, "###")]
     return "\n".join(lines) + "\n"
+
+
+def _sections(records: list[dict], level: str) -> list[str]:
+    stopping = [line for switch in ("default", "literal") for line in _stopping(records, switch, level)]
+    scores = ["", f"{level} Scores, default", "", *score_table(records)]
+    return [*_switches(records, level), *stopping, *scores]
 
 
 def _switches(records: list[dict], level: str) -> list[str]:
@@ -268,10 +241,10 @@ def _stopping(records: list[dict], switch: str, level: str) -> list[str]:
     ]
 
 
-def _about(records: list[dict], results: Path) -> str:
+def _about(records: list[dict], results: str) -> str:
     sizes = sorted({(r["image_size"], r["batch_size"], r["epochs"]) for r in records})
     normals = sorted({record["normals"] for record in records})
-    return f"{len(records)} runs in `{results.name}`: " + "; ".join(
+    return f"{len(records)} runs in `{results}`: " + "; ".join(
         f"{side}×{side} images, {' or '.join(map(str, normals))} normals, batches of {batch}, {epochs} epochs"
         for side, batch, epochs in sizes
     )
@@ -301,36 +274,8 @@ def _difference(values: Iterable[float]) -> str:
     return f"{values.mean():+.3f} ± {values.std(ddof=1) / len(values) ** 0.5:.3f}"
 
 
-def _header(names) -> list[str]:
-    return [_row(*names), "|" + "---|" * len(names)]
-
-
-def _row(*cells) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
-
-
-@click.command()
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path, exists=True),
-    default="study/results/stability.jsonl",
-    show_default=True,
-)
-@click.option(
-    "--longer",
-    type=click.Path(path_type=Path),
-    default="study/results/stability_twenty.jsonl",
-    show_default=True,
-    help="Fewer and longer runs, left out where there is no such file.",
-)
-@click.option("--out", type=click.Path(path_type=Path), default="docs/results/readings.md", show_default=True)
-def main(results, longer, out):
-    """Writes the ledger from the result lines."""
-    text = ledger(read_lines(results), results, read_lines(longer), longer)
-    with written_whole(out) as file:
-        file.write(text.encode())
-    print(out)
-
-
-if __name__ == "__main__":
-    main()
+def write(results: Path, pages: Path) -> list[Path]:
+    """Writes the ledger from the results lines."""
+    text = ledger(runs_in(results / SHORT), runs_in(results / LONG))
+    write_atomically(pages / PAGE, text.encode())
+    return [pages / PAGE]

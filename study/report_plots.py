@@ -3,11 +3,11 @@
 import io
 from collections import defaultdict
 
-from study.grid import Job
-from study.jobs import METHODS, MORE_ON_TABLES
+from study.figures import Results
+from study.grids import METHODS, MORE_ON_TABLES
+from study.job import Job
 from study.paper_tables import load
-from study.report_lines import Results
-from study.tables import DATASETS
+from study.training import TABLES, training
 
 SIX_TABLES, CURVES = "six_tables.svg", "curves.svg"
 STYLE = {"svg.hashsalt": "agad_tf", "svg.fonttype": "none", "font.size": 8, "axes.spines.top": False}
@@ -29,15 +29,15 @@ def _svg(draw, width: float, height: float, rows: int, columns: int) -> bytes:
 def six_tables(results: Results) -> bytes:
     """Every method on the six tables: ours with its interval, the paper's figure; nothing without runs."""
     methods = list(dict.fromkeys([*METHODS.values(), *MORE_ON_TABLES]))
-    jobs = {(m, d): [Job(d, m, gamma=0.01, seed=s) for s in range(10)] for m in methods for d in DATASETS}
-    methods = [m for m in methods if any(results.figure(jobs[m, d], "last") for d in DATASETS)]
+    jobs = {(m, d): [training(d, m, gamma=0.01, seed=s) for s in range(10)] for m in methods for d in TABLES}
+    methods = [m for m in methods if any(results.figure(jobs[m, d], "last") for d in TABLES)]
     if not methods:
         return b""
     table = load("aa_bigan_8")
     printed = {METHODS.get(cell.method): cell.method for cell in table.cells}
 
     def draw(figure, axes):
-        for dataset, ax in zip(DATASETS, axes.flat, strict=True):
+        for dataset, ax in zip(TABLES, axes.flat, strict=True):
             for at, method in enumerate(reversed(methods)):
                 ours = results.figure(jobs[method, dataset], "last")
                 if ours is not None:
@@ -60,13 +60,13 @@ def curves(results: Results) -> bytes:
     """Test AUROC by epoch of AGAD and AA-BiGAN on images; nothing without runs of several epochs."""
     panels = defaultdict(lambda: defaultdict(list))
     for line in results.lines:
-        job = Job(**line["job"])
-        images = job.method in ("agad", "aa_bigan") and job.dataset not in DATASETS
+        job = Job(line["job"])
+        images = job.method in ("agad", "aa_bigan") and job.dataset not in TABLES
         if images and line["policy"] == "last" and line["chosen"] and len(line.get("curve", [])) > 1:
             if job.compile or job.model:
                 continue
             name = f"{job.dataset} {job.normal_class}, {job.method}"
-            panels[name][job.gamma, job.anomaly_classes].append(line["curve"])
+            panels[name][job.gamma, *(job.anomaly_classes or [])].append(line["curve"])
     if not panels:
         return b""
     columns = min(4, len(panels))
@@ -76,9 +76,9 @@ def curves(results: Results) -> bytes:
         for ax in list(axes.flat)[len(panels) :]:
             ax.remove()
         for (name, by_gamma), ax in zip(sorted(panels.items()), axes.flat, strict=False):
-            for (gamma, classes), found in sorted(by_gamma.items(), key=str):
+            for (gamma, *classes), found in sorted(by_gamma.items(), key=str):
                 for number, curve in enumerate(found):
-                    label = f"γ {gamma:g}" + ("" if classes is None else f", collected {classes[0]}")
+                    label = f"γ {gamma:g}" + ("" if not classes else f", collected {classes[0]}")
                     color = "#1f5fa8" if not gamma else "#b3401f"
                     epochs, values = zip(*[(e, 100 * v) for e, v in curve if v is not None], strict=True)
                     ax.plot(epochs, values, color=color, lw=1, label=None if number else label)

@@ -1,25 +1,26 @@
 """Sections of the report: a table of a paper beside ours, and the grids that are ours alone."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 
-from study.grid import Job, unique
-from study.grid_costs import Costs
-from study.grid_policies import POLICIES
-from study.jobs import (
+from study.costs import Costs
+from study.figures import Figure, Results, paired
+from study.grids import (
     FASHION_PAIRS,
     NOT_MADE,
     WITHOUT_CONTEXTUAL,
-    Grid,
     jobs_of_cell,
     more_jobs,
     paper_jobs,
     paper_seeds,
 )
+from study.job import Job, unique
+from study.markdown import MISSING, table
 from study.paper_tables import Cell, PaperTable, load
-from study.report_lines import Figure, Results, paired
-from study.tables import DATASETS, EVALUATIONS, STEPS
+from study.policies import POLICIES
+from study.runner import Experiment
+from study.training import EVALUATIONS, STEPS, TABLES
 
-MISSING = "–"
 COLUMN_NAMES = {
     "normal_class": "normal class",
     "gamma": "γ",
@@ -29,14 +30,6 @@ COLUMN_NAMES = {
     "dataset": "data",
     "epoch": "epoch",
 }
-
-
-def row(*cells) -> str:
-    return "| " + " | ".join(MISSING if cell is None else str(cell) for cell in cells) + " |"
-
-
-def header(*names) -> list[str]:
-    return [row(*names), "|" + "---|" * len(names)]
 
 
 def figure(value: Figure | None, interval: bool = True) -> str:
@@ -58,7 +51,7 @@ def settings_of(job: Job) -> str:
 
 def length_of(job: Job, epochs: int) -> str:
     """How long a run trained; AA-BiGAN's on tables are counted in steps."""
-    if job.method == "aa_bigan" and job.dataset in DATASETS:
+    if job.method == "aa_bigan" and job.dataset in TABLES:
         return f"{epochs * (STEPS // EVALUATIONS)} steps"
     return str(epochs)
 
@@ -71,124 +64,110 @@ def method_of(job: Job) -> str:
 # -- the papers' tables --------------------------------------------------------------------------------------
 
 
-def paper_section(table: PaperTable, results: Results, costs: Costs) -> str:
+def paper_section(paper: PaperTable, results: Results, costs: Costs) -> str:
     """One table of a paper: ours beside it, what is missing, and the paper's own figures."""
-    parts = [f"## {table.title}: {table.caption}", "", f"{table.metric}."]
-    parts += [f"- {name}: {value}" for name, value in table.protocol.items()]
-    parts += [f"- note: {' '.join(note.split())}" for note in table.notes]
-    ours = epoch_times(table, results) if table.name == "aa_bigan_time" else beside(table, results)
-    parts += ["", "### Ours beside the paper's", ""]
-    name = table.name.replace("_", "-")
-    if ours:
-        parts += ours
-    elif name in NOT_MADE:
-        parts.append(f"No run: {NOT_MADE[name]}.")
-    else:
-        parts.append("No run yet.")
-    if name not in NOT_MADE:
-        parts += [
-            "",
-            "### Missing",
-            "",
-            *missing_table(paper_jobs(table.name, paper_seeds(table.name)), results, costs),
-        ]
-    if table.cells:
-        parts += ["", "### The paper's figures", "", *paper_matrix(table)]
+    parts = [f"## {paper.title}: {paper.caption}", "", f"{paper.metric}."]
+    parts += [f"- {name}: {value}" for name, value in paper.protocol.items()]
+    parts += [f"- note: {' '.join(note.split())}" for note in paper.notes]
+    ours = epoch_times(paper, results) if paper.name == "aa_bigan_time" else beside(paper, results)
+    reason = NOT_MADE.get(paper.name.replace("_", "-"))
+    none = "No run yet." if reason is None else f"No run: {reason}."
+    parts += ["", "### Ours beside the paper's", "", *(ours or [none])]
+    if reason is None:
+        parts += ["", "### Missing", "", *missing_table(paper_jobs(paper.name), results, costs)]
+    if paper.cells:
+        parts += ["", "### The paper's figures", "", *paper_matrix(paper)]
     return "\n".join(parts) + "\n"
 
 
-def beside(table: PaperTable, results: Results) -> list[str]:
+def beside(paper: PaperTable, results: Results) -> list[str]:
     """One line for every cell that something was run of, and for runs that have no cell."""
-    lines, seeds = [], paper_seeds(table.name)
-    for cell in table.cells:
-        jobs = jobs_of_cell(table, cell, seeds)
-        lines += _beside(table, cell, jobs, results)
-    by_cell = defaultdict(list)
-    of_cells = {job.cell for c in table.cells for job in jobs_of_cell(table, c, 1)}
-    for job in more_jobs(table.name, seeds):
-        if job.cell not in of_cells:
-            by_cell[job.cell].append(job)
-    for jobs in by_cell.values():
-        column = getattr(jobs[0], table.columns, MISSING)  # of a plot there is none
-        lines += _lines(
-            jobs[0].dataset, column, jobs, results, None, with_class=table.columns != "normal_class"
-        )
-    if not lines:
-        return []
-    policies = tuple(POLICIES)
-    column = () if table.columns == "dataset" else (COLUMN_NAMES[table.columns],)
-    names = ("data", *column, "method", "paper", "epochs", "runs", *policies)
-    return [*header(*names, "last − paper", "all_labels − paper", "configuration"), *lines]
+    rows, seeds = [], paper_seeds(paper.name)
+    for cell in paper.cells:
+        jobs = jobs_of_cell(paper, cell, seeds)
+        # More seeds than the paper's count too.
+        run = {seed for job in jobs for seed in results.seeds_of(job)}
+        if paper.columns != "anomaly_class_count" and run:
+            jobs = unique([*jobs, *jobs_of_cell(paper, cell, max(run) + 1)])
+        rows += _rows(cell.dataset, cell.column, jobs, results, cell)
+    of_cells = {job.cell for cell in paper.cells for job in jobs_of_cell(paper, cell, 1)}
+    for jobs in _by_cell(more_jobs(paper.name, seeds)):
+        if jobs[0].cell not in of_cells:
+            column = jobs[0].get(paper.columns, MISSING)  # of a plot there is none
+            named = paper.columns != "normal_class"
+            rows += _rows(jobs[0].dataset, column, jobs, results, None, with_class=named)
+    column = () if paper.columns == "dataset" else (COLUMN_NAMES[paper.columns],)
+    head = ("data", *column, "method", "paper", "epochs", "runs", *POLICIES)
+    return table([*head, "last − paper", "all_labels − paper", "configuration"], rows) if rows else []
 
 
-def epoch_times(table: PaperTable, results: Results) -> list[str]:
-    """Processor seconds of the last of two epochs, beside the seconds of the paper's machine."""
-    seconds: dict[tuple, float] = {}
-    for job in more_jobs(table.name, 1):
-        runs = results.lines_of([job], "last", job.epochs)
-        if runs and runs[0].get("epoch_cpu_seconds") is not None:
-            seconds[job.dataset, job.method] = runs[0]["epoch_cpu_seconds"]
-    lines = []
-    for dataset in dict.fromkeys(dataset for dataset, _ in seconds):
-        pair = [seconds.get((dataset, method)) for method in ("aa_bigan", "alad")]
-        papers = [table.cell(dataset, method=method).value for method in ("AA-BiGAN", "ALAD")]
-        for kind, (ours, alads) in (("here, one core of a CPU", pair), ("the paper, its GPU", papers)):
-            ratio = None if None in (ours, alads) else f"{ours / alads:.2f}"
-            lines.append(
-                row(dataset, kind, *(None if s is None else f"{s:.3f}" for s in (ours, alads)), ratio)
-            )
-    if not lines:
-        return []
-    return [*header("data", "where", "AA-BiGAN, seconds", "ALAD, seconds", "ratio"), *lines]
+def _by_cell(jobs: list[Job]) -> list[list[Job]]:
+    """The jobs of each cell, whose runs make one mean."""
+    found = defaultdict(list)
+    for job in jobs:
+        found[job.cell].append(job)
+    return list(found.values())
 
 
-def _beside(table: PaperTable, cell: Cell, jobs: list[Job], results: Results) -> list[str]:
-    # More seeds than the paper's count too.
-    seeds = {seed for job in jobs for seed in results.seeds_of(job)}
-    if table.columns != "anomaly_class_count" and seeds:
-        jobs = unique([*jobs, *jobs_of_cell(table, cell, max(seeds) + 1)])
-    return _lines(cell.dataset, cell.column, jobs, results, cell)
-
-
-def _lines(
-    dataset, column, jobs: list[Job], results: Results, cell: Cell | None, with_class=False
-) -> list[str]:
-    found = []
-    cells = {job.cell for job in jobs}
+def _trained(jobs: list[Job], results: Results) -> Iterator[tuple]:
+    """By length of training and score: (epochs, the jobs that were run, score, words for it, figures)."""
     for epochs in results.epochs(jobs):
         run = [job for job in jobs if epochs in results.runs(job)]
-        whole = {job.cell for job in run} == cells
-        expected = len(jobs)
-        for score in (None, "fused"):
+        for score, words in ((None, ""), ("fused", ", fused score")):
             figures = results.figures(run, epochs, score)
-            if score is not None and figures["last"] is None:
-                continue
-            method = method_of(jobs[0]) + ("" if score is None else ", fused score")
-            if with_class and jobs[0].normal_class is not None:
-                method += f", normal {jobs[0].normal_class}"
-            paper = MISSING if cell is None else cell.text()
-            value = cell.value if cell is not None and whole else None
-            found.append(
-                row(
-                    dataset,
-                    *(() if column == dataset else (column,)),
-                    method,
-                    paper,
-                    length_of(jobs[0], epochs),
-                    f"{len(run)} of {expected}" if len(run) < expected else len(run),
-                    *(figure(figures[policy], policy in ("last", "all_labels")) for policy in POLICIES),
-                    difference(figures["last"], value),
-                    difference(figures["all_labels"], value),
-                    f"`{_line(results, run[0], epochs)['config_sha256'][:8]}`"
-                    if len(cells) == 1
-                    else f"{len(cells)}",
-                )
-            )
+            if score is None or figures["last"] is not None:
+                yield epochs, run, score, words, figures
+
+
+def _policies(figures: dict[str, Figure | None]) -> list[str]:
+    return [figure(figures[policy], policy in ("last", "all_labels")) for policy in POLICIES]
+
+
+def _configuration(results: Results, job: Job, epochs: int) -> str:
+    return f"`{Job(next(iter(results.runs(job)[epochs].values()))['job']).sha256[:8]}`"
+
+
+def _rows(dataset, column, jobs: list[Job], results: Results, cell: Cell | None, with_class=False) -> list:
+    found = []
+    cells = {job.cell for job in jobs}
+    for epochs, run, _, words, figures in _trained(jobs, results):
+        method = method_of(jobs[0]) + words
+        if with_class and jobs[0].normal_class is not None:
+            method += f", normal {jobs[0].normal_class}"
+        whole = {job.cell for job in run} == cells
+        value = cell.value if cell is not None and whole else None
+        found.append(
+            [
+                dataset,
+                *(() if column == dataset else (column,)),
+                method,
+                None if cell is None else cell.text(),
+                length_of(jobs[0], epochs),
+                f"{len(run)} of {len(jobs)}" if len(run) < len(jobs) else len(run),
+                *_policies(figures),
+                difference(figures["last"], value),
+                difference(figures["all_labels"], value),
+                _configuration(results, run[0], epochs) if len(cells) == 1 else len(cells),
+            ]
+        )
     return found
 
 
-def _line(results: Results, job: Job, epochs: int) -> dict:
-    return next(iter(results.runs(job)[epochs].values()))
+def epoch_times(paper: PaperTable, results: Results) -> list[str]:
+    """Processor seconds of the last of two epochs, beside the seconds of the paper's machine."""
+    seconds: dict[tuple, float] = {}
+    for job in more_jobs(paper.name, 1):
+        runs = results.lines_of([job], "last", job.epochs)
+        if runs and runs[0].get("epoch_cpu_seconds") is not None:
+            seconds[job.dataset, job.method] = runs[0]["epoch_cpu_seconds"]
+    rows = []
+    for dataset in dict.fromkeys(dataset for dataset, _ in seconds):
+        here = [seconds.get((dataset, method)) for method in ("aa_bigan", "alad")]
+        papers = [paper.cell(dataset, method=method).value for method in ("AA-BiGAN", "ALAD")]
+        for kind, pair in (("here, one core of a CPU", here), ("the paper, its GPU", papers)):
+            ratio = None if None in pair else f"{pair[0] / pair[1]:.2f}"
+            rows.append([dataset, kind, *(None if s is None else f"{s:.3f}" for s in pair), ratio])
+    return table(("data", "where", "AA-BiGAN, seconds", "ALAD, seconds", "ratio"), rows) if rows else []
 
 
 def missing_table(jobs: list[Job], results: Results, costs: Costs) -> list[str]:
@@ -196,12 +175,13 @@ def missing_table(jobs: list[Job], results: Results, costs: Costs) -> list[str]:
     groups = defaultdict(list)
     for job in jobs:
         groups[job.dataset, method_of(job)].append(job)
-    lines = header("data", "method", "runs missing", "of", "hours on one core")
-    for (dataset, method), of_group in groups.items():
-        left = results.missing(of_group)
-        if left:
-            lines.append(row(dataset, method, len(left), len(of_group), hours(left, costs)))
-    return lines if len(lines) > 2 else ["Nothing."]
+    left = {names: results.missing(of_group) for names, of_group in groups.items()}
+    rows = [
+        [*names, len(of), len(groups[names]), hours(of, costs)] for names, of in left.items() if len(of) > 0
+    ]
+    return (
+        table(("data", "method", "runs missing", "of", "hours on one core"), rows) if rows else ["Nothing."]
+    )
 
 
 def hours(jobs: list[Job], costs: Costs) -> str:
@@ -215,98 +195,61 @@ def hours(jobs: list[Job], costs: Costs) -> str:
     return f"{total:.1f}" if total >= 0.05 else f"{total:.3f}"
 
 
-def paper_matrix(table: PaperTable) -> list[str]:
+def paper_matrix(paper: PaperTable) -> list[str]:
     """The paper's figures as it prints them, borrowed ones marked, with the reasons of empty cells."""
     rows: dict[tuple, list[Cell]] = defaultdict(list)
-    for cell in table.cells:
+    for cell in paper.cells:
         names = tuple(f"{value}" for name, value in cell.row.items() if name not in ("dataset", "method"))
-        rows[cell.row.get("dataset", ""), cell.method, *names].append(cell)
-    lines = []
-    blocks: dict[tuple, list[tuple]] = defaultdict(list)
-    for key, cells in rows.items():
-        blocks[tuple(cell.column for cell in cells)].append((key, cells))
+        rows[cell.row.get("dataset", ""), ", ".join((cell.method, *names))].append(cell)
     marks = {"own": "", "borrowed": " (b)", "unclear": " (?)"}
-    reasons = []
+    blocks: dict[tuple, list] = defaultdict(list)
+    for (dataset, named), cells in rows.items():
+        line = [dataset, named + marks[cells[0].origin], *(cell.text() for cell in cells)]
+        blocks[tuple(cell.column for cell in cells)].append(line)
+    lines = []
     for columns, of_block in blocks.items():
-        lines += ["", *header("data", "method", *columns)] if lines else header("data", "method", *columns)
-        for (dataset, method, *names), cells in of_block:
-            named = f"{method}, {', '.join(names)}" if names else method
-            lines.append(row(dataset, named + marks[cells[0].origin], *(cell.text() for cell in cells)))
-            reasons += [cell.reason for cell in cells if cell.reason is not None]
+        lines += [*table(("data", "method", *columns), of_block), ""]
+    reasons = dict.fromkeys(c.reason for cells in rows.values() for c in cells if c.reason is not None)
     about = "(b) borrowed from another paper, (?) not said whose"
-    about += f"; {MISSING}: {'; '.join(dict.fromkeys(reasons))}." if reasons else "."
-    return [*lines, "", about]
+    return [*lines, about + (f"; {MISSING}: {'; '.join(reasons)}." if reasons else ".")]
 
 
 # -- ours alone ----------------------------------------------------------------------------------------------
 
 
-def own_section(name: str, grid: Grid, results: Results, costs: Costs) -> str:
+def own_section(name: str, grid: Experiment, results: Results, costs: Costs) -> str:
     """A grid that is no table of a paper."""
-    jobs = grid.jobs(grid.seeds)
-    parts = [
-        f"## {name}: {grid.title}",
-        "",
-        f"`agad-tf reproduce {name} --data DIR`",
-        "",
-        *own_table(jobs, results),
-    ]
-    contrasts = CONTRASTS.get(name)
-    if contrasts is not None:
-        made = contrasts(results, jobs)
-        parts += ["", *made] if made else []
+    jobs = grid.jobs()
+    parts = [f"## {name}: {grid.title}", "", f"`agad-tf reproduce {name} --data DIR`", ""]
+    parts += own_table(jobs, results)
+    if name in CONTRASTS and (made := CONTRASTS[name](results, jobs)):
+        parts += ["", *made]
     parts += ["", "### Missing", "", *missing_table(jobs, results, costs)]
     return "\n".join(parts) + "\n"
 
 
 def own_table(jobs: list[Job], results: Results) -> list[str]:
     """One line a cell and number of epochs."""
-    by_cell = defaultdict(list)
-    for job in jobs:
-        by_cell[job.cell].append(job)
-    names = ("data", "normal", "collected", "γ", "method", "paper", "epochs", "runs", *POLICIES)
-    lines = []
-    for of_cell in by_cell.values():
+    rows = []
+    for of_cell in _by_cell(jobs):
         job = of_cell[0]
-        for epochs in results.epochs(of_cell):
-            run = [job for job in of_cell if epochs in results.runs(job)]
-            for score in (None, "fused"):
-                figures = results.figures(run, epochs, score)
-                if score is not None and figures["last"] is None:
-                    continue
-                known, unseen = (
-                    figure(results.figure(run, "last", epochs, score, part), False)
-                    for part in ("auroc_known", "auroc_unseen")
-                )
-                lines.append(
-                    row(
-                        job.dataset,
-                        job.normal_class,
-                        MISSING
-                        if not job.gamma
-                        else "all"
-                        if job.anomaly_classes is None
-                        else job.anomaly_classes[0],
-                        f"{job.gamma:g}",
-                        method_of(job) + ("" if score is None else ", fused score"),
-                        paper_of(job),
-                        epochs,
-                        len(run),
-                        *(figure(figures[policy], policy in ("last", "all_labels")) for policy in POLICIES),
-                        known,
-                        unseen,
-                        f"`{_line(results, run[0], epochs)['config_sha256'][:8]}`",
-                    )
-                )
-    if not lines:
-        return ["No run yet."]
-    return [*header(*names, "known, last", "unseen, last", "configuration"), *lines]
+        collected = "all" if job.anomaly_classes is None else job.anomaly_classes[0]
+        for epochs, run, score, words, figures in _trained(of_cell, results):
+            known, unseen = (
+                figure(results.figure(run, "last", epochs, score, part), False)
+                for part in ("auroc_known", "auroc_unseen")
+            )
+            about = [job.dataset, job.normal_class, collected if job.gamma else None, f"{job.gamma:g}"]
+            about += [method_of(job) + words, paper_of(job), epochs, len(run), *_policies(figures)]
+            rows.append([*about, known, unseen, _configuration(results, run[0], epochs)])
+    head = ("data", "normal", "collected", "γ", "method", "paper", "epochs", "runs", *POLICIES)
+    return table([*head, "known, last", "unseen, last", "configuration"], rows) if rows else ["No run yet."]
 
 
-def paper_of(job: Job) -> str:
+def paper_of(job: Job) -> str | None:
     """What AGAD's paper prints for a run without anomalies, by class."""
     if job.method != "agad" or job.gamma or job.compile or job.model or job.dataset not in PRINTED_BY_CLASS:
-        return MISSING
+        return None
     return load("agad_9").cell(job.normal_class, dataset=job.dataset, backbone=job.backbone).text()
 
 
@@ -318,8 +261,7 @@ def contrast_contextual(results: Results, jobs: list[Job]) -> list[str]:
     pairs = defaultdict(list)
     for job in jobs:
         if not job.compile:
-            other = Job(**job.to_dict() | {"compile": WITHOUT_CONTEXTUAL})
-            pairs[f"γ {job.gamma:g}"].append((job, other))
+            pairs[f"γ {job.gamma:g}"].append((job, job.but(compile=WITHOUT_CONTEXTUAL)))
     return _contrast("With minus without the contextual adversarial loss", pairs, results)
 
 
@@ -328,36 +270,32 @@ def contrast_strategies(results: Results, jobs: list[Job]) -> list[str]:
     pairs = defaultdict(list)
     for job in jobs:
         if job.model:
-            pairs[job.model["bn_strategy"]].append((job, Job(**job.to_dict() | {"model": {}})))
+            pairs[job.model["bn_strategy"]].append((job, job.but(model={})))
     return _contrast("Strategy minus shared batch norm", pairs, results)
 
 
 def contrast_collected(results: Results, jobs: list[Job]) -> list[str]:
     """With minus without collected anomalies."""
-    pairs = defaultdict(list)
+    pairs = {f"{normal}, collected {collected}": [] for normal, collected in FASHION_PAIRS} | {
+        "all pairs": []
+    }
     for job in jobs:
         if job.gamma:
-            other = Job(**job.to_dict() | {"gamma": 0.0, "anomaly_classes": None})
-            pairs[f"{job.normal_class}, collected {job.anomaly_classes[0]}"].append((job, other))
-            pairs["all pairs"].append((job, other))
-    order = [f"{normal}, collected {collected}" for normal, collected in FASHION_PAIRS]
-    return _contrast(
-        "With minus without collected anomalies", {k: pairs[k] for k in [*order, "all pairs"]}, results
-    )
+            for name in (f"{job.normal_class}, collected {job.anomaly_classes[0]}", "all pairs"):
+                pairs[name].append((job, job.but(gamma=0.0, anomaly_classes=None)))
+    return _contrast("With minus without collected anomalies", pairs, results)
 
 
 def _contrast(title: str, pairs: dict[str, list[tuple[Job, Job]]], results: Results) -> list[str]:
     policies = ("last", "normal_only", "all_labels")
-    lines = []
+    rows = []
     for name, of_name in pairs.items():
         for epochs in results.epochs([job for pair in of_name for job in pair]):
             made = [paired(results, of_name, policy, epochs) for policy in policies]
             if made[0] is not None:
-                lines.append(row(name, epochs, made[0].count, *map(figure, made)))
-    if not lines:
-        return []
+                rows.append([name, epochs, made[0].count, *map(figure, made)])
     about = f"{title}, in points of AUROC, mean of paired differences with its 95 % interval:"
-    return [about, "", *header("", "epochs", "pairs of runs", *policies), *lines]
+    return [about, "", *table(("", "epochs", "pairs of runs", *policies), rows)] if rows else []
 
 
 CONTRASTS = {

@@ -1,25 +1,47 @@
-"""The command that runs the papers' tables: reproduce."""
+"""The study's one command: `agad-tf reproduce` in a checkout, or `python -m study`."""
 
-import dataclasses
-import functools
+import inspect
+import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
 from agad_tf.errors import InputError
+from study import audit, bigan_tables, collapse, collected, report, stability, toy
+from study.costs import calibrate as measure
+from study.costs import estimate
+from study.grids import NOT_MADE, grids
+from study.job import Job, selected, unique
+from study.lines import PAGES, RESULTS, append_lines, commit
+from study.runner import Experiment, remaining, run, stamped
+from study.training import source_of
 
-RESULTS = Path("study/results/runs.jsonl")
+STUDIES = {
+    "stability": stability.EXPERIMENT,
+    "collapse": collapse.EXPERIMENT,
+    "table-targets": bigan_tables.TARGETS,
+    "table-variants": bigan_tables.VARIANTS_TRIED,
+    "table-references": bigan_tables.REFERENCES,
+    "toy": toy.EXPERIMENT,
+    "collected": collected.EXPERIMENT,
+    "audit": audit.EXPERIMENT,
+}
 
 
 @click.command()
 @click.argument("table", required=False)
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of the data sets.  [$AGAD_TF_DATA]")
-@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, show_default=True,
-              help="File with a line a run.")  # fmt: skip
+@click.option(
+    "--results", type=click.Path(path_type=Path), help="File with a line a run.  [study/results/...]"
+)
 @click.option("--seeds", type=click.IntRange(1, 100), help="Number of seeds of every cell.  [by table]")
 @click.option("--only", metavar="FILTER", help="method=agad,normal_class=0|8 and the like.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Other settings, of our studies."
+)
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the methods' own.")
 @click.option("--jobs", "workers", type=click.IntRange(1), default=1, show_default=True, help="Side by side.")
 @click.option("--backend", default="loky", show_default=True, help="loky: this machine; ray: a cluster.")
@@ -33,8 +55,10 @@ RESULTS = Path("study/results/runs.jsonl")
 )
 @click.option("--dry-run", is_flag=True, help="List what would run and what it costs.")
 @click.option("--calibrate", is_flag=True, help="With --dry-run: measure what was never run.")
-def reproduce(table, data, results, seeds, only, epochs, workers, backend, budget, work, dry_run, calibrate):
-    """Run a TABLE of the papers, beside its baselines; or write the report.
+def reproduce(
+    table, data, results, seeds, only, settings, epochs, workers, backend, budget, work, dry_run, calibrate
+):
+    """Run a TABLE of the papers, beside its baselines, or a study of ours; or write the report.
 
     Without a TABLE the names are listed. Runs whose lines are in the results file are left out, so that the
     command can be stopped and started again. Exit status 3: a run failed, its error is in the results file.
@@ -43,85 +67,105 @@ def reproduce(table, data, results, seeds, only, epochs, workers, backend, budge
     Example: agad-tf reproduce aa-bigan-8 --data DIR --dry-run
              agad-tf reproduce aa-bigan-8 --data DIR --jobs 2 --budget 30
              agad-tf reproduce agad-9 --data DIR --only method=agad,normal_class=0 --epochs 5
+             agad-tf reproduce toy --seeds 3 --set steps=400
              agad-tf reproduce report
     """
-    from study import jobs as known
-    from study.grid import remaining, run_grid, selected
-    from study.report_lines import all_runs
-    from study.results import commit
-
     if table is None:
-        for name, grid in known.grids().items():
-            click.echo(f"{name:<16} {grid.title}")
+        for name, known in (grids() | STUDIES).items():
+            click.echo(f"{name:<16} {known.title}")
         click.echo(f"{'report':<16} writes the pages from the results files")
         return
     if table == "report":
-        from study.report import write
-
-        for path in write(results):
+        for path in write_pages(results):
             click.echo(path)
         return
-    jobs = selected(known.jobs_of(table, seeds), only)
+    experiment = named(table)
+    results = RESULTS / experiment.results if results is None else results
+    jobs = selected(jobs_of(table, seeds, **dict(map(_setting, settings))), only)
     if epochs is not None:
-        jobs = [dataclasses.replace(job, epochs=epochs) for job in jobs]
-    left = remaining(jobs, all_runs(results))
-    click.echo(f"{table}: {len(jobs)} runs, {len(jobs) - len(left)} of them in {results}", err=True)
+        jobs = [job.but(epochs=epochs) for job in jobs]
+    left = remaining(jobs, experiment.lines(results))
+    where = results.relative_to(Path.cwd()) if results.is_relative_to(Path.cwd()) else results
+    click.echo(f"{table}: {len(jobs)} runs, {len(jobs) - len(left)} of them in {where}", err=True)
     if dry_run:
         _dry_run(left, results, data, calibrate, workers)
         return
     if not left:
         return
-    environment = _use(data)
-    _check_data(left)
-    train = functools.partial(_train, work=work.absolute(), environment=environment, code=commit())
-    outcome = run_grid(
-        left, results, train, workers, backend, budget, functools.partial(click.echo, err=True)
-    )
+    _use(data)
+    for dataset in dict.fromkeys(job.dataset for job in left if "dataset" in job):
+        source_of(dataset)  # says before the first run which data are not there
+    tell = partial(click.echo, err=True)
+    outcome = run(left, results, experiment.make, work.absolute(), workers, backend, budget, tell)
     click.echo(f"{outcome.done} runs done, {outcome.failed} failed, {outcome.left} left", err=True)
     if outcome.failed:
         raise SystemExit(3)
 
 
-def _train(job, work: Path, environment: dict, code: str | None = None) -> list[dict]:
-    os.environ.update(environment)  # a worker of a cluster does not have ours
-    from study.grid_training import train
+def named(table: str) -> Experiment:
+    """The experiment of a name.
 
-    return train(job, work, code)
+    Raises:
+        InputError: an unknown name.
+    """
+    known = grids() | STUDIES
+    if table not in known:
+        raise InputError(f"expected one of the tables {', '.join(known)}, or report; received '{table}'")
+    return known[table]
 
 
-def _use(data: Path | None) -> dict:
-    """Makes a folder the one that data are looked for in; the environment of the workers."""
+def jobs_of(table: str, seeds: int | None = None, **settings) -> list[Job]:
+    """The runs of an experiment, seed by seed.
+
+    Raises:
+        InputError: an unknown name or setting, or a table that nothing here can make.
+    """
+    make = named(table).jobs
+    if table in NOT_MADE:
+        raise InputError(f"{table} stands as the paper's figures alone: {NOT_MADE[table]}")
+    settings |= {} if seeds is None else {"seeds": seeds}
+    known = inspect.signature(make).parameters
+    for name in settings:
+        if name not in known:
+            raise InputError(f"{table} has no setting {name}: expected one of {', '.join(known)}")
+    return unique(make(**settings))
+
+
+def write_pages(results: Path | None) -> list[Path]:
+    """Writes the pages: of another results file than ours those of the grids, beside it; else all of them."""
+    if results is not None:
+        return report.write(results, results.parent)
+    written = report.write(RESULTS / "runs.jsonl", PAGES)
+    reports = dict.fromkeys(study.report for study in STUDIES.values() if study.report is not None)
+    return [*written, *(path for write in reports for path in write(RESULTS, PAGES))]
+
+
+def _setting(text: str) -> tuple:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _use(data: Path | None) -> None:
+    """Makes a folder the one that data are looked for in."""
     if data is not None:
         if not data.is_dir():
             raise InputError(
                 f"--data expects a folder, received {data}; give the one that holds the data sets"
             )
         os.environ["AGAD_TF_DATA"] = str(data.absolute())
-    names = ("AGAD_TF_DATA", "TF_CPP_MIN_LOG_LEVEL")
-    return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def _check_data(jobs) -> None:
-    """Says before the first run which data are not there."""
-    from study.grid_training import source_of
-
-    for dataset in dict.fromkeys(job.dataset for job in jobs):
-        source_of(dataset)
-
-
-def _dry_run(jobs, results: Path, data: Path | None, calibrate: bool, workers: int) -> None:
-    from study.grid_costs import calibrate as measure
-    from study.grid_costs import estimate
-    from study.report import costs_of
-    from study.results import append_lines
-
-    costs = costs_of(results)
+def _dry_run(jobs: list[Job], results: Path, data: Path | None, calibrate: bool, workers: int) -> None:
+    costs = report.costs_of(results)
     if calibrate:
         _use(data)
         for job in jobs:
             if costs.seconds(job) is None:
-                append_lines(results, [measure(job)])
-                costs = costs_of(results)
+                append_lines(results, stamped(job, measure(job), commit()))
+                costs = report.costs_of(results)
     for job in jobs:
         seconds = costs.seconds(job)
         click.echo(f"{'unknown' if seconds is None else _duration(seconds):>9}  {job}")
@@ -130,7 +174,8 @@ def _dry_run(jobs, results: Path, data: Path | None, calibrate: bool, workers: i
     if workers > 1:
         text += f", {_duration(seconds / workers)} with {workers} side by side"
     if unknown:
-        kinds = sorted({" ".join(filter(None, (job.method, job.backbone, job.dataset))) for job in unknown})
+        names = ("method", "backbone", "dataset")
+        kinds = sorted({" ".join(job[name] for name in names if job.get(name)) for job in unknown})
         text += f"; without {len(unknown)} runs of which none was measured ({', '.join(kinds)}): --calibrate"
     click.echo(text, file=sys.stdout)
 

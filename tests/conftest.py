@@ -5,6 +5,8 @@ import sys
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+# Two test processes share two cores; OpenMP threads that wait for one another by spinning take both.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

@@ -17,6 +17,9 @@ _CLASSES = {
     "oc_svm": ("agad_tf.baselines.classical", "OneClassSVM"),
     "oc_svm_hybrid": ("agad_tf.baselines.classical", "HybridOneClassSVM"),
     "isolation_forest": ("agad_tf.baselines.classical", "IsolationForest"),
+    "neighbours": ("agad_tf.baselines.classical", "Neighbours"),
+    "gradient_boosting": ("agad_tf.baselines.boosting", "GradientBoosting"),
+    "stacked": ("agad_tf.baselines.boosting", "Stacked"),
 }
 
 NAMES: tuple[str, ...] = tuple(_CLASSES)

@@ -1,4 +1,4 @@
-"""Detectors from scikit-learn: one-class SVM on samples or on an autoencoder's codes, isolation forest.
+"""Detectors from scikit-learn: one-class SVM on samples or on codes, isolation forest, neighbours.
 
 They have the verbs of the Keras detectors. Training is one step: for callbacks `fit` is one epoch, whatever
 `epochs` says (the hybrid trains its autoencoder for so many). They are not saved: training takes seconds.
@@ -7,17 +7,27 @@ They have the verbs of the Keras detectors. Training is one step: for callbacks 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
 import tensorflow as tf
 from sklearn.ensemble import IsolationForest as SklearnIsolationForest
+from sklearn.neighbors import NearestNeighbors as SklearnNearestNeighbors
 from sklearn.svm import OneClassSVM as SklearnOneClassSVM
 
 from agad_tf.baselines.autoencoder import Autoencoder
 from agad_tf.errors import InputError
+from agad_tf.identity import Identity
 from agad_tf.layers import TableScaling
-from agad_tf.models.inputs import as_samples, check_images, check_labels, check_rows, preprocessing
+from agad_tf.models.inputs import (
+    as_samples,
+    check_images,
+    check_labels,
+    check_table,
+    learnt_columns,
+    preprocessing,
+)
 
 
 class ClassicalDetector:
@@ -49,6 +59,7 @@ class ClassicalDetector:
             )
         self.seed, self.crop, self.clip = seed, crop, clip
         self.preprocess = preprocessing(self.sample_shape, (0.0, 1.0), crop, clip)
+        self.identity = Identity()
         self.settings: dict | None = None
         self.estimator = None
         self.history = None
@@ -76,7 +87,7 @@ class ClassicalDetector:
         min_anomalies=1,
         seed=0,
     ):
-        """Trains on the normal samples; labelled anomalies are left out.
+        """Trains on the normal samples and, where `uses_anomalies`, on labelled anomalies.
 
         Args:
             x: samples as the Keras detectors take them, as an array.
@@ -94,13 +105,17 @@ class ClassicalDetector:
         """
         if not self.compiled:
             self.compile()
+        if self.is_table:
+            self.identity = learnt_columns(replace(self.identity, kind="table"), x)
         x = self._check(as_samples(x), "x")
         y = check_labels(y, len(x))
         normals = np.asarray(x[y == 0])
         if not len(normals):
             raise InputError("fit expects normal samples (label 0), received none: check the labels")
+        anomalies = np.asarray(x[y == 1])
         if verbose:
-            print(f"{len(normals)} normal samples, {int(y.sum())} anomalies left out", file=sys.stderr)
+            done = "used" if self.uses_anomalies else "left out"
+            print(f"{len(normals)} normal samples, {len(anomalies)} anomalies {done}", file=sys.stderr)
         if isinstance(self.preprocess, TableScaling):
             self.preprocess.adapt(normals)
         container = keras.callbacks.CallbackList(
@@ -109,7 +124,8 @@ class ClassicalDetector:
         container.on_train_begin()
         container.on_epoch_begin(0)
         container.on_train_batch_begin(0)
-        self._estimate(normals, batch_size=batch_size, epochs=epochs, verbose=verbose, seed=seed)
+        how = {"anomalies": anomalies} if self.uses_anomalies else {}
+        self._estimate(normals, batch_size=batch_size, epochs=epochs, verbose=verbose, seed=seed, **how)
         container.on_train_batch_end(0, {})
         container.on_epoch_end(0, {})
         container.on_train_end({})
@@ -136,7 +152,7 @@ class ClassicalDetector:
 
     def _check(self, x, name: str):
         if self.is_table:
-            return check_rows(x, name, self.sample_shape[0])
+            return check_table(x, name, self.identity, self.sample_shape[0])
         return check_images(x, name, self.sample_shape, self.preprocess.value_range)
 
     def _flat(self, x: np.ndarray) -> np.ndarray:
@@ -247,3 +263,36 @@ class IsolationForest(ClassicalDetector):
 
     def _score(self, x):
         return -self.estimator.score_samples(self._flat(x))
+
+
+class Neighbours(ClassicalDetector):
+    """Distance to the k-th nearest normal of the training part, over scaled values.
+
+    Labelled anomalies are left out of training. A sample of the training part has itself among its
+    neighbours.
+
+    Source: Ramaswamy, Rastogi and Shim, Efficient Algorithms for Mining Outliers from Large Data Sets, SIGMOD
+    2000, section 2.
+    """
+
+    def compile(self, k: int = 5):
+        """The number of neighbours.
+
+        Args:
+            k: which neighbour's distance is the score, at least 1; the last one where there are fewer.
+        """
+        self.settings = {"k": positive("k", k)}
+
+    def _estimate(self, normals, **how):
+        self.estimator = SklearnNearestNeighbors().fit(self._flat(normals))
+
+    def _score(self, x):
+        k = min(self.settings["k"], self.estimator.n_samples_fit_)
+        return self.estimator.kneighbors(self._flat(x), n_neighbors=k)[0][:, -1]
+
+
+def positive(name: str, value: int) -> int:
+    """A setting that is a whole number above 0."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} expects a whole number above 0, received {value!r}")
+    return int(value)

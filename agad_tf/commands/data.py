@@ -11,6 +11,7 @@ from agad_tf.commands.common import as_json, quiet_stdout, show
 @click.argument("source")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal (repeatable).")
+@click.option("--group", help="Files that belong together: parent (folder), or a pattern: 'part(\\d+)'.")
 @click.option("--image-size", type=click.IntRange(1), help="Side the images are stored at. [default: as is]")
 @click.option("--crop", type=click.Choice(["stretch", "centre"]), default="stretch", show_default=True,
               help="What --image-size does to other aspects.")  # fmt: skip

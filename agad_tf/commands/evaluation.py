@@ -35,7 +35,7 @@ def evaluate(run, data, normal_classes, report, json_output):
 
         finished = load_run(run)
         samples, split = evaluation_data(finished, data, list(normal_classes))
-        evaluation = judge(finished.model, samples, split, finished.calibration)
+        evaluation = judge(finished.model, samples, split, finished.calibration, finished.regions)
         result = dict(evaluation.metrics)
         if report is not None:
             title = finished.path.name if data is None else f"{finished.path.name} on {data}"

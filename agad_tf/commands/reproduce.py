@@ -16,7 +16,13 @@ class Door(click.Command):
     """Hands its arguments, `--help` too, to the study's command of the same name."""
 
     def make_context(self, info_name, args, parent=None, **extra):
-        return study_command().make_context(info_name, args, parent, **extra)
+        try:
+            command = study_command()
+        except InputError:
+            if extra.get("resilient_parsing"):  # the shell asks what could follow
+                return super().make_context(info_name, args, parent, **extra)
+            raise
+        return command.make_context(info_name, args, parent, **extra)
 
 
 def study_command() -> click.Command:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from agad_tf.commands.common import quiet_stdout, quiet_tensorflow
+from agad_tf.csv_rows import position_or_name
 from agad_tf.errors import InputError
 
 SOME_FAILED = 3
@@ -59,7 +60,7 @@ def score(
     _check_engine(engine, server, out, actors)
     if threshold is not None and not math.isfinite(threshold):
         raise InputError(f"--threshold expects a finite number, received {threshold}")
-    column = int(label_column) if (label_column or "").lstrip("-").isdecimal() else label_column
+    column = position_or_name(label_column)
     stdout = sys.stdout
     with quiet_stdout():
         from tqdm import tqdm
@@ -96,7 +97,7 @@ def score(
                     if detectors.find_detector(model)[0] not in ("tflite", "onnx"):
                         quiet_tensorflow()
                     opened = detectors.open_detector(model, form)
-                samples = tables.samples_of(paths, sys.stdin.buffer, opened.features, column)
+                samples = tables.samples_of(paths, sys.stdin.buffer, opened.features, column, opened.identity)
                 rows = pipeline.score_samples(samples, opened.read, opened.score, batch_size, threshold)
                 table = opened.features is not None
                 with results.open_output(out, stdout) as stream:

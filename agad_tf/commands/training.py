@@ -53,6 +53,7 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 @click.option("--data", help="Folder of images, list.csv, .npz, tfds:NAME, shards, a table, or digits.")
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal (repeatable).")
 @click.option("--anomaly-class", "anomaly_classes", multiple=True, help="Class labelled anomalies come from.")
+@click.option("--group", help="Files that belong together: parent (folder), or a pattern: 'part(\\d+)'.")
 @click.option("--gamma", type=float, help="Labelled anomalies a / (n + a), in [0, 1).")
 @click.option("--detector", help="agad, or aa_bigan: tables too.  [default: agad]")
 @click.option("--backbone", help="encoder_decoder, unet, unet_plus_plus; of aa_bigan dcgan, lenet.")

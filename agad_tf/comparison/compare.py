@@ -35,9 +35,10 @@ from agad_tf.training.train import build, default_image_size
 logger = logging.getLogger("agad_tf")
 
 ORDER_OF_IMAGES = ("features", "agad", "autoencoder", "isolation_forest", "oc_svm", "classifier")
-ORDER_OF_TABLES = ("aa_bigan", "oc_svm", "isolation_forest", "deep_sad", "classifier")
+ORDER_OF_TABLES = ("aa_bigan", "neighbours", "isolation_forest", "stacked", "gradient_boosting")
 """What is compared where no detectors are named, and what is taken first where there are too few labels to
-choose on: those that need no labels before the classifier, which knows only what it was shown."""
+choose on: those that need no labels before those that know only what they were shown."""
+NEED_LABELS = {"classifier", "gradient_boosting", "stacked"}
 STEPS = 1500
 """Of the baselines that train by steps; their papers' epochs take hours."""
 RATE = 0.05
@@ -124,8 +125,7 @@ def _names(detectors, table: bool, split: Split) -> list[str]:
                 raise InputError(f"detectors expects names among {', '.join(known)}; received {name!r}")
         return list(dict.fromkeys(detectors))
     order = ORDER_OF_TABLES if table else ORDER_OF_IMAGES
-    supervised = {"classifier", "deep_sad"}
-    return [name for name in order if len(split.train_anomaly) or name not in supervised]
+    return [name for name in order if len(split.train_anomaly) or name not in NEED_LABELS]
 
 
 def _claim(path: Path, samples: Samples, split: Split) -> None:

@@ -21,7 +21,7 @@ class Samples:
 
     Attributes:
         name: what the rows are called in logs and results.
-        x: images uint8 (n, height, width, channels), channels 1 or 3; tables float32 (n, features), raw
+        x: images uint8 (n, height, width, channels), channels 1 or 3; tables float64 (n, features), raw
             values. Of shards it is a `LazyRows`, which stands for such an array and holds none of it.
         classes: int64 (n,), index into `class_names`.
         class_names: one name a class; a class may have no row.

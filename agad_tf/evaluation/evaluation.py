@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from agad_tf.evaluation.regions import RegionRule
 from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.pixels import read_image, read_mask
 
 Explanation = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -26,6 +30,7 @@ class Evaluation:
         scores: (n,), finite; those of the normals of the test part, then those of its anomalies.
         metrics: what `summary.summarise` gives, and more; JSON-able. Missing and None entries are not known.
         calibration: the threshold that the metrics were measured with, or None.
+        regions: what counts as a region of a heat map; None: chosen from the held-out normals of the split.
     """
 
     model: Any
@@ -34,6 +39,7 @@ class Evaluation:
     scores: np.ndarray
     metrics: Mapping[str, Any]
     calibration: Calibration | None = None
+    regions: RegionRule | None = None
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -71,6 +77,47 @@ class Evaluation:
         reconstruction, error_map = self.model.explain(x)
         return np.asarray(self.model.preprocess(x)), np.asarray(reconstruction), np.asarray(error_map)
 
+    def redrawn(self, picked: np.ndarray) -> np.ndarray | None:
+        """Scored samples as the detector redraws them, in its range; None of one that redraws nothing."""
+        if not hasattr(self.model, "reconstruct"):
+            return None
+        return np.asarray(self.model.reconstruct(np.asarray(self.samples.x[self.rows[picked]])))
+
+    def heat_maps(self, picked: np.ndarray) -> np.ndarray:
+        """Heat maps of scored samples, float (n, height, width), 0 or more.
+
+        Args:
+            picked: positions in `scores`.
+        """
+        return heat_maps(self.model, self.samples, self.rows[picked])
+
+    @cached_property
+    def region_rule(self) -> RegionRule | None:
+        """What counts as a region; None without held-out normals."""
+        held_out = self.split.validation_normal
+        if self.regions is not None or not len(held_out):
+            return self.regions
+        return region_rule(self.model, self.samples, held_out)
+
+    def photo(self, position: int) -> np.ndarray:
+        """A scored sample as it was given, from its file if it has one: uint8 (height, width, 1 or 3)."""
+        row = self.rows[position]
+        path = None if self.samples.paths is None else self.samples.paths[row]
+        if path and os.path.isfile(path):
+            return read_image(path)
+        return np.asarray(self.samples.x[row])
+
+    def mask(self, position: int) -> np.ndarray | None:
+        """Where the defect of a scored sample is: bool (height, width) of its photo; None without a mask."""
+        masks = self.samples.masks
+        mask = None if masks is None else masks[self.rows[position]]
+        if mask is None or isinstance(mask, np.ndarray):
+            return mask
+        # One image may have a folder of masks.
+        files = sorted(Path(mask).glob("*.*")) if os.path.isdir(mask) else [mask]
+        files = [file for file in files if os.path.isfile(file)]
+        return np.any([read_mask(file) for file in files], axis=0) if files else None
+
     def data_facts(self) -> dict[str, object]:
         """What the detector was trained and tested on, as name and text."""
         samples, split = self.samples, self.split
@@ -94,6 +141,22 @@ class Evaluation:
         }
         facts |= {text: counts[name] for name, text in words.items() if counts.get(name)}
         return facts | {"hash of the split": split.sha256[:16]}
+
+
+def heat_maps(model: Any, samples: Any, rows: np.ndarray, batch: int = 64) -> np.ndarray:
+    """Heat maps of rows of `samples`: the detector's own, else how far each pixel is from its redrawing."""
+    maps = []
+    for start in range(0, len(rows), batch):
+        x = np.asarray(samples.x[rows[start : start + batch]])
+        maps.append(
+            np.asarray(model.anomaly_map(x) if hasattr(model, "anomaly_map") else model.explain(x)[1])
+        )
+    return np.concatenate(maps)
+
+
+def region_rule(model: Any, samples: Any, held_out: np.ndarray) -> RegionRule:
+    """What counts as a region, from the heat maps of the first 200 held-out normals."""
+    return RegionRule.from_normals(heat_maps(model, samples, held_out[:200]))
 
 
 def _shape(x) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -21,11 +22,27 @@ from numpy.typing import ArrayLike
 
 from agad_tf.errors import InputError
 from agad_tf.evaluation.metrics import check_scores, check_share
+from agad_tf.evaluation.regions import outline
 from agad_tf.files import write_atomically
 
 # Told apart by most colour-blind readers; each is also named in words in the picture.
 NORMAL, ANOMALY, GREY = "#0b5fa5", "#b3261e", "#555555"
 ERROR_COLOURS = "inferno"
+FOUND, MASK = (0, 180, 216), (123, 211, 0)
+"""RGB of the outlines of what a detector marks, and of what a mask marks."""
+
+
+class Palette(NamedTuple):
+    """Colours of a chart."""
+
+    normal: str
+    anomaly: str
+    grey: str
+    text: str
+
+
+LIGHT = Palette(NORMAL, ANOMALY, GREY, "#1b1f24")
+DARK = Palette("#6cb6ff", "#ff8f85", "#8b949e", "#e6e9ed")
 
 
 def as_pictures(
@@ -276,6 +293,28 @@ def overlay(
     return np.rint(255 * mixed).astype(np.uint8)
 
 
+def draw_outlines(
+    picture: np.ndarray, found: np.ndarray, mask: np.ndarray | None = None, thickness: int | None = None
+) -> np.ndarray:
+    """Outlines what a detector marks and, where there is one, what the mask of the defect marks.
+
+    Args:
+        picture: uint8 (height, width, 3).
+        found: bool (height, width).
+        mask: bool (height, width), or None.
+        thickness: of the lines in pixels; None: 1 for each 240 of the longer side.
+
+    Returns:
+        uint8 (height, width, 3), a copy.
+    """
+    drawn = picture.copy()
+    thickness = thickness or max(1, round(max(picture.shape[:2]) / 240))
+    if mask is not None:
+        drawn[outline(mask, thickness)] = MASK
+    drawn[outline(found, thickness)] = FOUND
+    return drawn
+
+
 def score_histogram(
     labels: ArrayLike,
     scores: ArrayLike,
@@ -320,6 +359,7 @@ def draw_score_histogram(
     threshold: float | None,
     bins: int = 40,
     fontsize: float = 9,
+    palette: Palette = LIGHT,
 ) -> None:
     """Draws what `score_histogram` shows, without its title, on matplotlib axes.
 
@@ -328,7 +368,8 @@ def draw_score_histogram(
         anomaly: bool (n,).
         values: float64 (n,), finite scores.
         threshold, bins: as in `score_histogram`.
-        fontsize: of the legend.
+        fontsize: of the legend, which stands above the axes.
+        palette: colours.
     """
     marks = values if threshold is None else np.append(values, check_scores([threshold], "threshold"))
     low, high = float(marks.min()), float(marks.max())
@@ -336,7 +377,10 @@ def draw_score_histogram(
     far = max(end + 3 * (end - start), marks[-1] if threshold is not None else end)
     cut = far if end > start and far < high else None
     edges = np.linspace(low, cut or high, bins + 1) if high > low else np.array([low - 0.5, low + 0.5])
-    for kind, name, colour in ((False, "normal samples", NORMAL), (True, "anomalies", ANOMALY)):
+    for kind, name, colour in (
+        (False, "normal samples", palette.normal),
+        (True, "anomalies", palette.anomaly),
+    ):
         part = values[anomaly == kind]
         if part.size:
             axes.hist(
@@ -352,7 +396,11 @@ def draw_score_histogram(
             )
     if threshold is not None:
         axes.axvline(
-            threshold, color="black", linestyle="--", linewidth=1.4, label=f"threshold {_short(threshold)}"
+            threshold,
+            color=palette.text,
+            linestyle="--",
+            linewidth=1.4,
+            label=f"threshold {_short(threshold)}",
         )
     axes.set_xlabel(
         "score (higher = more anomalous)"
@@ -360,9 +408,16 @@ def draw_score_histogram(
     )
     axes.set_ylabel("% of its kind")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend, without labels above 100 %
     axes.set_yticks([tick for tick in axes.get_yticks() if tick <= min(100, axes.get_ylim()[1])])
-    axes.legend(loc="upper right", facecolor="white", edgecolor="none", framealpha=0.9, fontsize=fontsize)
+    legend_above(axes, fontsize)
+
+
+def legend_above(axes: Axes, fontsize: float = 9) -> None:
+    """Puts the legend over the axes, where it covers nothing."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, fontsize=fontsize,
+        borderaxespad=0.2, handlelength=1.4, columnspacing=1.0,
+    )  # fmt: skip
 
 
 def _decision_words(anomaly: np.ndarray, alarm: np.ndarray) -> str:

@@ -86,3 +86,18 @@ def auroc_verdict(auroc: float, interval: tuple[float, float]) -> str:
         return "In this test the detector cannot be told from guessing."
     grade = next(words for least, words in _GRADES if auroc >= least)
     return f"The detector tells anomalies from normal samples {grade}."
+
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A number with its noun: "two anomalies", "34 samples"."""
+    noun = one if count == 1 else many or f"{one}s"
+    return f"{_NUMBERS[count] if count < len(_NUMBERS) else count} {noun}"
+
+
+def in_percent(share: float) -> str:
+    """A share as the report writes it: .9374 as "93.7"; never rounded up to 100."""
+    text = f"{100 * share:.1f}"
+    return "99.9" if text == "100.0" and share < 1 else "100" if share == 1 else text

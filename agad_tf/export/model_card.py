@@ -21,9 +21,9 @@ def model_card(model: AnomalyScorer, calibration: Calibration | None = None, nam
 
     Returns:
         `format`, `name`, `created` (UTC), `detector`, `input` (`kind` "image" or "table", `shape`, for images
-        `value_range` and `crop`), `score` (`name`, `parts`), `calibration` (without the normal scores, or
-        None), `configuration` (`model`, and `compile` where it was compiled), `versions`, `licence`; `data`,
-        `split` and `metrics` are None: see `run_card`.
+        `value_range` and `crop`), `identity` (see `agad_tf.identity.Identity`), `score` (`name`, `parts`),
+        `calibration` (without the normal scores, or None), `configuration` (`model`, and `compile` where it
+        was compiled), `versions`, `licence`; `data`, `split` and `metrics` are None: see `run_card`.
     """
     inputs = {"kind": "table" if model.is_table else "image", "shape": list(model.sample_shape)}
     if not model.is_table:
@@ -37,6 +37,7 @@ def model_card(model: AnomalyScorer, calibration: Calibration | None = None, nam
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "detector": type(model).__name__,
         "input": inputs,
+        "identity": model.identity.to_dict(),
         "score": {"name": model.score, "parts": list(model.parts_of_score)},
         "data": None,
         "split": None,

@@ -29,7 +29,7 @@ def export_onnx(
     """Writes one .onnx file: samples to `score`, and `reconstruction` where the score reads one.
 
     Input `images` is uint8 (batch, any height, any width, channels), resized inside; of a table detector it
-    is `rows`, float32 (batch, features), as they are in the table. The metadata property `agad_tf` is JSON
+    is `rows`, float64 (batch, features), as they are in the table. The metadata property `agad_tf` is JSON
     with the `card` and the whole `calibration` (None where there is none): an anomaly scores above its
     `threshold`.
 
@@ -52,7 +52,7 @@ def export_onnx(
         raise InputError("expected the package tf2onnx, found none: pip install 'agad-tf[onnx]'") from None
     twin = scoring_twin(model)
     if model.is_table:
-        spec = tf.TensorSpec((None, *model.sample_shape), tf.float32, name="rows")
+        spec = tf.TensorSpec((None, *model.sample_shape), tf.float64, name="rows")
     else:
         spec = tf.TensorSpec((None, None, None, model.sample_shape[-1]), tf.uint8, name="images")
 

@@ -88,6 +88,7 @@ def input_description(model: AnomalyScorer) -> dict:
             "minimum": np.asarray(scaling.minimum, np.float64).tolist(),
             "range": np.asarray(scaling.range, np.float64).tolist(),
             "clip": scaling.clip,
+            "rows": "float64" if scaling.exact else "float32",
         }
     return {
         "kind": "image",

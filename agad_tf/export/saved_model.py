@@ -33,8 +33,11 @@ def export_saved_model(
     - `score_encoded`: `image_bytes` string (batch,), JPEG or PNG files of any sizes; likewise.
     - `explain`: `images` to `reconstruction` and `error_map`, where the score reads a reconstruction.
 
-    Of a table detector: `serving_default`, `score_at` and `explain` take `rows` float32 (batch, features) as
-    they are in the table, `score_float` rows that are preprocessed already.
+    Of a table detector: `serving_default`, `score_at` and `explain` take `rows` float64 (batch, features) as
+    they are in the table, `score_float32` such rows in float32 (where that holds their digits), `score_float`
+    rows float32 that are preprocessed already. A detector that knows the names of its columns has `columns`
+    too: `rows` (any, left unread) to `columns`, string (features,), in their order: servers tell no more of a
+    model than its signatures.
 
     A sample that cannot be judged (NaN, infinity, float images outside of the model's range) gets the score
     and the p-value NaN and counts as an anomaly; its neighbours are not touched.
@@ -127,11 +130,13 @@ def _image_functions(model, calibration) -> dict:
 
 
 def _table_functions(model, calibration) -> dict:
-    rows = tf.TensorSpec((None, *model.sample_shape), tf.float32, name="rows")
-    score_prepared = tf.function(model.chosen_score, input_signature=[rows])
+    rows = tf.TensorSpec((None, *model.sample_shape), tf.float64, name="rows")
+    floats = tf.TensorSpec((None, *model.sample_shape), tf.float32, name="rows")
+    score_prepared = tf.function(model.chosen_score, input_signature=[floats])
 
     def score(rows):
-        return _where_valid(tf.math.is_finite(rows), score_prepared(model.preprocess(rows)))
+        valid = tf.math.is_finite(tf.cast(rows, tf.float32))
+        return _where_valid(valid, score_prepared(model.preprocess(rows)))
 
     @tf.function(input_signature=[rows])
     def serving_default(rows):
@@ -141,7 +146,11 @@ def _table_functions(model, calibration) -> dict:
     def score_at(rows, threshold):
         return _verdict_at(score(rows), threshold)
 
-    @tf.function(input_signature=[rows])
+    @tf.function(input_signature=[floats])
+    def score_float32(rows):
+        return _verdict(score(rows), calibration)
+
+    @tf.function(input_signature=[floats])
     def score_float(rows):
         return _verdict(_where_valid(tf.math.is_finite(rows), score_prepared(rows)), calibration)
 
@@ -152,9 +161,23 @@ def _table_functions(model, calibration) -> dict:
     return {
         "serving_default": serving_default,
         "score_at": score_at,
+        "score_float32": score_float32,
         "score_float": score_float,
         "explain": explain,
-    }
+    } | _columns_function(model, rows)
+
+
+def _columns_function(model, rows: tf.TensorSpec) -> dict:
+    names = model.identity.columns
+    if names is None:
+        return {}
+
+    @tf.function(input_signature=[rows])
+    def columns(rows):
+        # The batch is looked at, or converters would leave the input out.
+        return {"columns": tf.constant(names)[: len(names) + 0 * tf.shape(rows)[0]]}
+
+    return {"columns": columns}
 
 
 _THRESHOLD = tf.TensorSpec((None,), tf.float32, name="threshold")

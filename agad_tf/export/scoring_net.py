@@ -30,6 +30,7 @@ def scoring_twin(model: AnomalyScorer) -> AnomalyScorer:
     twin.preprocess.set_weights(model.preprocess.get_weights())
     for name in ("score_means", "score_deviations", "scoring_prepared"):
         getattr(twin, name).assign(getattr(model, name))
+    twin.identity = model.identity
     return twin
 
 

@@ -111,6 +111,7 @@ def metadata(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "precision": precision,
         "input": recipe.input_description(model),
+        "identity": model.identity.to_dict(),
         "score": {"name": model.score, "parts": recipe.score_parts(model)},
         "calibration": None if calibration is None else calibration.to_dict(),
         **{name: card[name] for name in ("name", "detector", "versions", "licence")},

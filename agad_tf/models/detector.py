@@ -16,7 +16,14 @@ from agad_tf.models import habits, loop
 from agad_tf.models.batches import TrainingBatches, in_order
 from agad_tf.models.doors import Watched, as_stream
 from agad_tf.models.guard import DivergenceGuard
-from agad_tf.models.inputs import as_samples, check_labels, describe_quota, fitting_batch_size, held_out_share
+from agad_tf.models.inputs import (
+    as_samples,
+    check_labels,
+    describe_quota,
+    fitting_batch_size,
+    held_out_share,
+    learnt_columns,
+)
 from agad_tf.models.scorer import SCORING_SAMPLES, AnomalyScorer
 from agad_tf.models.updates import apply_clipped, assign_all, averaged
 from agad_tf.replicas import is_chief, replica_count
@@ -229,6 +236,8 @@ class AnomalyDetector(AnomalyScorer):
         habits.check_fit_arguments(kwargs)
         if not self.compiled:
             self.compile()
+        if self.is_table and not float(self.preprocess.adapted):
+            self._identity = learnt_columns(self._identity, x)
         stream = as_stream(x, self.sample_shape, batch_size, "fit")
         if stream is None:
             x, y = self._check_labelled(x, y)
@@ -325,19 +334,20 @@ class AnomalyDetector(AnomalyScorer):
             )
         return self._check_labelled(*data)
 
-    def _see(self, x: np.ndarray) -> None:
+    def _see(self, x: np.ndarray) -> np.ndarray:
         """Checks a batch that is trained on, and keeps the range of its values."""
-        self._identity = self._identity.completed(self.check_samples(x, "x"))
+        x = self.check_samples(x, "x")
+        self._identity = self._identity.completed(x)
+        return x
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """One training step on samples (n, ...) and labels (n,); call `prepare_scoring` before scoring."""
         habits.check_fit_arguments(
             {name: w for name, w in (("sample_weight", sample_weight), ("class_weight", class_weight)) if w}
         )
-        x = as_samples(x)
-        self._see(x)
+        x = self._see(as_samples(x))
         y = check_labels(y, len(x))
-        return super().train_on_batch(x, y, return_dict=return_dict)
+        return super().train_on_batch(tf.constant(x), y, return_dict=return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Refused: AUROC is no mean over batches."""

@@ -1,14 +1,22 @@
 """What the detectors take as samples and labels, checked in one place."""
 
+import logging
+from dataclasses import replace
+
 import numpy as np
 import tensorflow as tf
 
+from agad_tf.csv_rows import LABEL_NAMES
 from agad_tf.data.batches.quota import anomalies_per_batch
 from agad_tf.data.rows import LazyRows
 from agad_tf.data.sources.tables import table_array
 from agad_tf.errors import InputError
+from agad_tf.frames import column_names, frame_rows, is_frame, named_columns
+from agad_tf.identity import Identity
 from agad_tf.layers import ImagePreprocessing, TableScaling
 from agad_tf.pixels import PREPROCESSING
+
+logger = logging.getLogger("agad_tf")
 
 
 def preprocessing(
@@ -36,9 +44,37 @@ def preprocessing(
     return scaling
 
 
-def as_samples(x) -> np.ndarray | LazyRows:
-    """An array of what is none; samples in shards stay there."""
-    return x if isinstance(x, LazyRows) else np.asarray(x)
+def as_samples(x):
+    """An array of what is none; samples in shards stay there, data frames keep their names."""
+    return x if isinstance(x, LazyRows) or is_frame(x) else np.asarray(x)
+
+
+def learnt_columns(identity: Identity, x) -> Identity:
+    """With the names of a data frame's columns, which are those of training from now on."""
+    if identity.columns is not None or not is_frame(x):
+        return identity
+    names = column_names(x, "x")
+    labels = [name for name in names if name.casefold() in LABEL_NAMES]
+    if labels:
+        logger.warning(
+            "x: the columns %s are taken as features: if one is the label, pass it as y, without it in x",
+            ", ".join(map(repr, labels)),
+        )
+    return replace(identity, columns=tuple(names[index] for index in named_columns(names, "x")))
+
+
+def check_table(x, name: str, identity: Identity, features: int) -> np.ndarray:
+    """Returns rows as float64 (n, features) in the model's order; of data frames columns go by their names.
+
+    Raises:
+        InputError: see `check_rows` and `agad_tf.frames.frame_rows`.
+    """
+    return check_rows(frame_rows(x, identity, features, name) if is_frame(x) else x, name, features)
+
+
+def batches_of_rows(rows: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Rows as a dataset of batches in their own precision: Keras would round arrays to float32."""
+    return tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
 
 
 def batches_of(rows: LazyRows, batch_size: int) -> tf.data.Dataset:
@@ -105,14 +141,14 @@ def check_images(
 
 
 def check_rows(x: np.ndarray, name: str, features: int) -> np.ndarray:
-    """Returns rows of a table (n, features) as float32.
+    """Returns rows of a table (n, features) as float64.
 
     Raises:
         InputError: another shape or type, missing or infinite values; names the first such column.
     """
     if x.ndim != 2 or x.shape[1] != features:
         raise InputError(f"{name} expects rows (n, {features}), received shape {x.shape}: reshape them")
-    return table_array(x, name) if len(x) else x.astype(np.float32)
+    return table_array(x, name) if len(x) else x.astype(np.float64)
 
 
 def check_labels(y, count: int) -> np.ndarray:

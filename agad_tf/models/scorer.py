@@ -11,15 +11,17 @@ import tensorflow as tf
 from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
 from agad_tf.evaluation import metrics
+from agad_tf.frames import is_frame
 from agad_tf.identity import FEW, Identity
 from agad_tf.models import habits
 from agad_tf.models.doors import Watched, as_stream
 from agad_tf.models.inputs import (
     as_samples,
     batches_of,
+    batches_of_rows,
     check_images,
     check_labels,
-    check_rows,
+    check_table,
 )
 from agad_tf.pixels import PREPROCESSING
 from agad_tf.replicas import worker_count
@@ -218,7 +220,9 @@ class AnomalyScorer(keras.Model):
         return (self.score_names[0] if self.score == "auto" else self.score,)
 
     def __call__(self, x, *args, **kwargs):
-        # Outside of `call`: Keras makes several lines of what is raised inside.
+        """As `call`; of a data frame columns go by their names."""
+        # Checked outside of `call`: Keras makes several lines of what is raised inside.
+        x = self.check_samples(x, "x") if is_frame(x) else x
         return super().__call__(self._looked_at(x), *args, **kwargs)
 
     def call(self, x, training=False):
@@ -358,11 +362,13 @@ class AnomalyScorer(keras.Model):
     def _predict_checked(self, x, batch_size: int, **kwargs) -> np.ndarray:
         if worker_count(self.distribute_strategy) > 1:
             return self._predict_here(x, batch_size)
+        if self.is_table and isinstance(x, np.ndarray):
+            x = batches_of_rows(x, batch_size)
         return super().predict(x, batch_size=batch_size, **kwargs)
 
     def predict_on_batch(self, x):
         """Anomaly scores of one batch of samples, an array or tensor, (n,) float32."""
-        return super().predict_on_batch(self.check_samples(as_samples(x), "x"))
+        return super().predict_on_batch(tf.constant(self.check_samples(as_samples(x), "x")))
 
     def _predict_here(self, x, batch_size: int) -> np.ndarray:
         """Scores without the other workers, each of which has all weights and scores all samples."""
@@ -427,7 +433,7 @@ class AnomalyScorer(keras.Model):
     def check_samples(self, x: np.ndarray, name: str) -> np.ndarray:
         """Returns samples that the model takes, or says in one line why not."""
         if self.is_table:
-            return check_rows(x, name, self.sample_shape[0])
+            return check_table(x, name, self.identity, self.sample_shape[0])
         value_range = self.preprocess.value_range
         x = check_images(x, name, self.sample_shape, value_range)
         known = np.asarray(x[:FEW]) if isinstance(x, LazyRows) else x

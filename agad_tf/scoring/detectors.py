@@ -137,7 +137,7 @@ def _from_model(model, decision: Decision | None) -> Detector:
         raise InputError(f"expected a detector of agad_tf, received a {type(model).__name__}")
     table = len(shape) == 1
     spec = (
-        tf.TensorSpec((None, *shape), tf.float32)
+        tf.TensorSpec((None, *shape), tf.float64)
         if table
         else tf.TensorSpec((None, None, None, shape[-1]), tf.uint8)
     )
@@ -175,7 +175,7 @@ def _saved_model(path: Path) -> Detector:
         identity = _identity_in(json.loads(card.read_bytes())) if card.exists() else Identity()
 
     def score(values: list[np.ndarray], keep=loaded) -> dict[str, np.ndarray]:
-        outputs = function(**{name: tf.constant(np.stack(values))})
+        outputs = function(**{name: tf.constant(np.stack(values), spec.dtype)})
         return {key: value.numpy() for key, value in outputs.items()}
 
     return _local(score, last, rank == 2, identity)
@@ -212,7 +212,8 @@ def _onnx(path: Path, threads: int) -> Detector:
 
     def score(values: list[np.ndarray]) -> dict[str, np.ndarray]:
         samples = np.stack(values)
-        samples = samples.astype(np.float32) if table else samples
+        if table:  # exports of before take float32
+            samples = samples.astype(np.float64 if given.type == "tensor(double)" else np.float32)
         return _verdict(session.run(["score"], {given.name: samples})[0], decision)
 
     return _local(score, last, table, identity)
@@ -258,7 +259,8 @@ def open_server(url: str, timeout: float = 30.0) -> Detector:
         raise InputError(f"expected a server like http://host:8501/NAME, received {url!r}: name the model")
     client = Client("/".join(parts[:-1]), parts[-1], version, timeout)
     if client.is_table:
-        return Detector(lambda rows: client.score(np.stack(rows)), features=client.sample_shape[0])
+        columns = client.sample_shape[0]
+        return Detector(lambda rows: client.score(np.stack(rows)), features=columns, identity=client.identity)
     return Detector(client.score_encoded, regular(encoded_image))
 
 

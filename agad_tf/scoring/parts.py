@@ -159,7 +159,8 @@ class PartScorer:
         if self.problem is not None:
             return answer
         detector, text = self.detector, io.StringIO()
-        samples = tables.with_rows(unpacked(part["samples"]), detector.features, self.label_column)
+        files, features = unpacked(part["samples"]), detector.features
+        samples = tables.with_rows(files, features, self.label_column, detector.identity)
         rows = pipeline.score_samples(samples, detector.read, detector.score, self.batch_size, self.threshold)
         table = detector.features is not None
         scored, failed = results.write_rows(rows, text, self.output_format, table, header=False)

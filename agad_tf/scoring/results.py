@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from agad_tf.csv_rows import plain_cell
 from agad_tf.errors import InputError
 
 FORMATS = ("csv", "jsonl")
@@ -56,8 +57,9 @@ def write_rows(
     Args:
         batches: lists of rows.
         stream: text; a batch is flushed before the next one is awaited.
-        form: "csv" (a header, empty cells where there is no value) or "jsonl" (an object a line, null where
-            there is no value). Scores have nine digits, which give back a float32 exactly; p-values six.
+        form: "csv" (a header, empty cells where there is no value, text made harmless by
+            `csv_rows.plain_cell`) or "jsonl" (an object a line, null where there is no value).
+            Scores have nine digits, which give back a float32 exactly; p-values six.
         table: whether rows have a position in a table.
         progress: told how many rows have been written more.
         header: False leaves the first line of CSV out.
@@ -87,7 +89,9 @@ def _write_csv(stream: IO[str], names: list[str], header: bool) -> Callable[[Row
 
     def cell(row: Row, name: str) -> str:
         value = getattr(row, name)
-        return "" if value is None else f"{value:{_DIGITS[name]}}" if name in _DIGITS else str(value)
+        return (
+            "" if value is None else f"{value:{_DIGITS[name]}}" if name in _DIGITS else plain_cell(str(value))
+        )
 
     return lambda row: writer.writerow([cell(row, name) for name in names])
 

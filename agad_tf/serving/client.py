@@ -12,6 +12,8 @@ import numpy as np
 from agad_tf.data.sources.tables import table_array
 from agad_tf.errors import InputError
 from agad_tf.evaluation.decisions import above
+from agad_tf.frames import frame_rows, is_frame
+from agad_tf.identity import Identity
 from agad_tf.pixels import decode_image
 from agad_tf.serving.errors import RefusedError, ServingError, TooLargeError, UnavailableError
 from agad_tf.serving.grpc_transport import GrpcTransport
@@ -22,6 +24,7 @@ MESSAGE_BYTES = 16 * 1024**2
 """Samples are sent in requests of at most about this size."""
 
 _LONGEST_PAUSE = 30.0
+_ROW_TYPES = {"DT_DOUBLE": np.float64, "DT_FLOAT": np.float32}  # of tables; exports of before take float32
 # As a SavedModel answers for a sample that it cannot judge: never normal.
 _EMPTY = {"score": np.nan, "p_value": np.nan, "is_anomaly": True, "threshold": np.nan, "error": None}
 _TYPES = {"score": "f4", "p_value": "f4", "is_anomaly": "?", "threshold": "f4", "error": "O"}
@@ -66,6 +69,7 @@ class Client:
         self._retries, self._backoff = retries, backoff
         self._transport = _transport(url, model, version, timeout)
         self._signatures: dict | None = None
+        self._identity: Identity | None = None
 
     def __enter__(self):
         return self
@@ -87,7 +91,8 @@ class Client:
 
         Args:
             samples: uint8 images (n, any height, any width, channels), the last axis may be left out for one
-                channel; or table rows (n, features); or paths of image files, or their bytes, of any sizes.
+                channel; or table rows (n, features), of a data frame by name; or paths of image files, or
+                their bytes, of any sizes.
             threshold: decide by it, not by the export's own: score > threshold is an anomaly.
             batch_size: samples a request.
 
@@ -105,6 +110,8 @@ class Client:
             samples = [samples]
         if threshold is not None and not math.isfinite(threshold):
             raise InputError(f"threshold expects a finite number, received {threshold}")
+        if is_frame(samples) and self.is_table:
+            samples = frame_rows(samples, self.identity, self.sample_shape[0], "samples")
         array = isinstance(samples, np.ndarray)
         if (array and not samples.ndim) or not len(samples):
             raise InputError("expected at least one sample, received none")
@@ -163,7 +170,20 @@ class Client:
     @property
     def is_table(self) -> bool:
         """Whether the model takes rows of a table, and not images."""
-        return self._input("serving_default")[1]["dtype"] == "DT_FLOAT"
+        return self._input("serving_default")[1]["dtype"] in _ROW_TYPES
+
+    @property
+    def identity(self) -> Identity:
+        """What the server tells of the model's columns: their names, where the export knew them."""
+        if self._identity is None:
+            columns = None
+            if self.is_table and "columns" in self._signatures:
+                name, form = self._input("columns")
+                row = np.zeros((1, *form["shape"][1:]), _ROW_TYPES[form["dtype"]])
+                answer = self._patiently(lambda: self._transport.predict("columns", {name: row}))
+                columns = [text if isinstance(text, str) else text.decode() for text in answer["columns"]]
+            self._identity = Identity("table" if self.is_table else None, columns)
+        return self._identity
 
     def _input(self, signature: str) -> tuple[str, dict]:
         """Name and form of the only input of a signature."""
@@ -281,8 +301,8 @@ def _tensor(value: dict) -> dict:
 def _checked(samples: np.ndarray, form: dict) -> np.ndarray:
     """The samples as the signature takes them, or InputError."""
     shape = form["shape"]
-    if form["dtype"] == "DT_FLOAT":
-        rows = table_array(samples, "rows")
+    if form["dtype"] in _ROW_TYPES:
+        rows = table_array(samples, "rows").astype(_ROW_TYPES[form["dtype"]])
         if rows.shape[1] != shape[1]:
             raise InputError(
                 f"expected rows of {shape[1]} columns, received {rows.shape[1]}: check the table"

@@ -214,7 +214,8 @@ def _parameters(detector: str) -> dict[str, dict[str, inspect.Parameter]]:
     calibration, data = _signature(thresholds.calibrate), _signature(loading.load)
     source = data["source"].replace(default=None, annotation="str | None")
     return {
-        "data": {"source": source} | {name: data[name] for name in ("image_size", "channels", "cache")},
+        "data": {"source": source}
+        | {name: data[name] for name in ("image_size", "channels", "cache", "group")},
         "split": _signature(one_class_split),
         "model": _signature(cls.__init__),
         "compile": _signature(cls.compile),

@@ -7,6 +7,7 @@ from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
 from agad_tf.evaluation.evaluation import Evaluation
+from agad_tf.evaluation.regions import RegionRule
 from agad_tf.evaluation.summary import summarise
 from agad_tf.training.localisation import pixel_report
 
@@ -41,13 +42,18 @@ def calibrate(model, samples: Samples, split: Split, settings: dict) -> threshol
 
 
 def judge(
-    model, samples: Samples, split: Split, calibration: thresholds.Calibration | None = None
+    model,
+    samples: Samples,
+    split: Split,
+    calibration: thresholds.Calibration | None = None,
+    regions: RegionRule | None = None,
 ) -> Evaluation:
     """Scores the test part in inference mode and measures how well the scores tell its two kinds apart.
 
     The metrics are those of `summarise`, `score` and `bn_mode`; with a calibration also `threshold`,
     `false_alarm_rate` and `recall`; with masks those of the error maps. With normals alone, or anomalies
-    alone, the figures that compare the two are None.
+    alone, the figures that compare the two are None. `regions` is what counts as a region of a heat map; None
+    takes the held-out normals of the split.
     """
     rows, labels = split.labelled("test")
     scores = model.predict(samples.x[rows], verbose=0)
@@ -60,4 +66,4 @@ def judge(
             of_kind = alarms[labels == kind]
             metrics[name] = float(of_kind.mean()) if len(of_kind) else None
     metrics |= pixel_report(model, samples, split)
-    return Evaluation(model, samples, split, scores, metrics, calibration)
+    return Evaluation(model, samples, split, scores, metrics, calibration, regions)

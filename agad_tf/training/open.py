@@ -12,6 +12,7 @@ from agad_tf.data.splits.protocols import one_class_split, whole_as_test
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
+from agad_tf.evaluation.regions import RegionRule
 from agad_tf.models import AnomalyDetector
 from agad_tf.training import loading
 from agad_tf.training.configuration import Configuration, configure
@@ -28,6 +29,7 @@ class Run:
     split: Split
     metrics: dict
     calibration: thresholds.Calibration | None
+    regions: RegionRule | None = None
 
 
 def load_run(path: str | Path) -> Run:
@@ -60,7 +62,7 @@ def load_run(path: str | Path) -> Run:
             f"{path / 'metrics.json'}: expected the metrics of a run, received something else ({error}): "
             "train again"
         ) from None
-    calibration = path / "calibration.json"
+    calibration, regions = path / "calibration.json", path / "regions.json"
     return Run(
         path,
         model,
@@ -68,6 +70,7 @@ def load_run(path: str | Path) -> Run:
         Split.load(path / "split.npz"),
         metrics,
         thresholds.Calibration.load(calibration) if calibration.is_file() else None,
+        RegionRule.load(regions) if regions.is_file() else None,
     )
 
 
@@ -82,6 +85,7 @@ def load_split(configuration: Configuration) -> tuple[Samples, Split]:
         **data,
         crop=configuration["model"].get("crop", "stretch"),
         normal_classes=configuration["split"]["normal_classes"],
+        backbone=configuration["model"].get("backbone"),
     )
     split = one_class_split(samples, **configuration["split"])
     if not len(split.train_normal):

@@ -1,12 +1,36 @@
-"""The pictures of a run: what the detector makes of samples, and of noise."""
+"""What a run shows: its report, and pictures of what the detector makes of samples and of noise."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from agad_tf.evaluation import heatmaps
 from agad_tf.evaluation.evaluation import Evaluation
+from agad_tf.evaluation.report import write_report
 from agad_tf.evaluation.tiles import tiles
+
+logger = logging.getLogger("agad_tf")
+
+
+def show(evaluation: Evaluation, folder: Path, title: str, configuration: Mapping[str, object]) -> None:
+    """Writes `regions.json`, the pictures and `report.html` into a run.
+
+    Whatever goes wrong there is a warning: it never costs the training.
+    """
+    try:
+        if evaluation.has_pictures and evaluation.region_rule is not None:
+            evaluation.region_rule.save(folder / "regions.json")
+        write_pictures(evaluation, folder)
+        write_report(folder / "report.html", evaluation, title, configuration)
+    except Exception as error:
+        logger.warning(
+            "the run is whole, but its report could not be drawn (%s: %s); to try again: "
+            "agad-tf evaluate RUN --report",
+            type(error).__name__,
+            error,
+        )
 
 
 def write_pictures(evaluation: Evaluation, folder: Path, columns: int = 8) -> None:

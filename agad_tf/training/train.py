@@ -14,7 +14,6 @@ from agad_tf.data.samples import Samples
 from agad_tf.data.splits import inspection
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import CollapsedError, InputError
-from agad_tf.evaluation.report import write_report
 from agad_tf.files import write_atomically
 from agad_tf.models import AnomalyDetector
 from agad_tf.replicas import from_chief, is_chief
@@ -24,15 +23,13 @@ from agad_tf.training.checkpoints import Checkpoints
 from agad_tf.training.configuration import DETECTORS, Configuration, calibration_defaults
 from agad_tf.training.directory import CHECKPOINTS, check_free, run_directory, write_json
 from agad_tf.training.evaluate import calibrate, calibration_problem, judge
+from agad_tf.training.loading import default_image_size
 from agad_tf.training.localisation import check_masks
 from agad_tf.training.open import load_split
-from agad_tf.training.pictures import write_pictures
+from agad_tf.training.pictures import show
 from agad_tf.training.tensorboard import TensorBoardReport, tensorboard_installed
 
 logger = logging.getLogger("agad_tf")
-
-LARGEST_DEFAULT_SIDE = 128
-"""Larger images are resized to it unless an image size is given; the AGAD paper's size for medical images."""
 
 
 def train(
@@ -117,8 +114,7 @@ def train(
         }
         write_json(partial / "history.json", history)
         write_json(partial / "metrics.json", metrics)
-        write_pictures(evaluation, partial)
-        write_report(partial / "report.html", evaluation, path.name, configuration)
+        show(evaluation, partial, path.name, configuration)
     from_chief(strategy, b"")  # a worker that left early would take the others with it
     return metrics
 
@@ -146,16 +142,6 @@ def build(configuration: Configuration, samples: Samples) -> AnomalyDetector:
     detector = DETECTORS[configuration["detector"]]((*size, samples.x.shape[-1]), **model)
     detector.compile(**configuration["compile"])
     return detector
-
-
-def default_image_size(stored: tuple[int, int], backbone: str) -> tuple[int, int]:
-    """The smallest size from 32 up that the backbone takes and that loses no pixel, at most 128."""
-    if backbone not in ("unet", "unet_plus_plus"):  # the others take squares whose side is a power of 2
-        side = 32
-        while side < min(max(stored), LARGEST_DEFAULT_SIDE):
-            side *= 2
-        return side, side
-    return tuple(min(max(32, -(-side // 16) * 16), LARGEST_DEFAULT_SIDE) for side in stored)
 
 
 def fit(

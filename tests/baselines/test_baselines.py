@@ -20,7 +20,7 @@ from agad_tf.errors import InputError
 from agad_tf.evaluation.metrics import auroc
 
 IMAGES_ALONE = {"ganomaly", "skip_ganomaly", "f_anogan"}
-WITH_ANOMALIES = {"deep_sad", "classifier"}
+WITH_ANOMALIES = {"deep_sad", "classifier", "gradient_boosting", "stacked"}
 
 
 def one_line(error):
@@ -34,7 +34,15 @@ def test_registry():
     assert tuple(BASELINES) == baselines.NAMES
     assert set(BASELINES) == {
         *("autoencoder", "deep_svdd", "deep_sad", "classifier", "ganomaly", "skip_ganomaly", "alad"),
-        *("f_anogan", "oc_svm", "oc_svm_hybrid", "isolation_forest"),
+        *(
+            "f_anogan",
+            "oc_svm",
+            "oc_svm_hybrid",
+            "isolation_forest",
+            "neighbours",
+            "gradient_boosting",
+            "stacked",
+        ),
     }
     for name, cls in BASELINES.items():
         assert getattr(baselines, cls.__name__) is cls
@@ -206,7 +214,8 @@ def test_hybrid_is_the_svm_on_codes():
 def test_contracts_of_the_classical(name, shape):
     arguments = {"units": (8,), "latent_dim": 4} if name == "oc_svm_hybrid" else {}
     model = BASELINES[name](shape, **arguments)
-    model.compile(**({"run_eagerly": True} if arguments else {}))
+    few_trees = {"max_iter": 5} if name in WITH_ANOMALIES else {}
+    model.compile(**({"run_eagerly": True} if arguments else few_trees))
     x, y = both_kinds(shape, normals=40)
     history = model.fit(x, y, epochs=1, verbose=0)
     assert history.epoch == [0]
@@ -255,6 +264,9 @@ FAST = {
     "oc_svm": ({}, 1),
     "oc_svm_hybrid": ({"learning_rate": 1e-2}, 8),
     "isolation_forest": ({}, 1),
+    "neighbours": ({}, 1),
+    "gradient_boosting": ({"max_iter": 20}, 1),
+    "stacked": ({"max_iter": 20}, 1),
 }
 EXPENSIVE = {"skip_ganomaly", "alad", "f_anogan"}
 

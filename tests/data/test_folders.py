@@ -72,7 +72,7 @@ def test_a_stray_folder_is_no_class(tmp_path, caplog):
     assert samples.class_names == ("anomaly", "normal")
     split = one_class_split(samples)
     assert len(split.train_anomaly) == 8
-    assert "a folder without images, which is no part and no class, e.g. " in caplog.text
+    assert "a folder without images, e.g. " in caplog.text
     assert "__MACOSX" in caplog.text
     assert "DS_Store" not in caplog.text
 
@@ -203,3 +203,12 @@ def test_suffixes_of_images(tmp_path, suffix):
         folder / f"a.{suffix}", "BMP" if suffix == "bmp" else "JPEG"
     )
     assert load_samples(tmp_path).x.shape == (1, 6, 6, 1)
+
+
+def test_an_empty_folder_can_say_what_is_normal(tmp_path):
+    write(tmp_path / "anomaly")
+    (tmp_path / "normal").mkdir()
+    (tmp_path / "other").mkdir()
+    samples = load_samples(tmp_path)
+    assert (samples.class_names, samples.normal_classes) == (("anomaly", "normal"), (1,))
+    assert samples.classes.tolist() == [0, 0, 0]

@@ -46,3 +46,12 @@ def test_every_class_asked_for_is_used_whole(named, wanted):
     assert np.bincount(classes[collected(split)], minlength=4).tolist() == [
         14 * (name in wanted) for name in names
     ]
+
+
+def test_kinds_of_one_row_each_reach_training_and_test(tmp_path):
+    write(tmp_path / "normal", 30)
+    for kind in range(10):
+        write(tmp_path / "anomaly" / f"kind {kind}", 1)
+    split = one_class_split(load_samples(tmp_path))
+    assert len(split.test_anomaly) == 3
+    assert len(collected(split)) == 7

@@ -138,8 +138,8 @@ def test_a_table_is_no_manifest(tmp_path):
             "line 3: expected split train, .* received ''",
         ),
         ("path,class,label\nimages/a.png,x,0\nimages/b.png,x,1\n", "received both for class 'x'"),
-        ("path,label\nimages/a.png\n", "line 2: expected label 0 or normal, .* received ''"),
-        (f"path,label\nimages/a.png,0\n{'x' * 200_000},0\n", "expected a CSV file in UTF-8"),
+        ("path,label\nimages/a.png\n", "line 2: expected 2 cells as in the first row"),
+        (f"path,label\nimages/a.png,0\n{'x' * 200_000},0\n", "line 3: expected a row of a table"),
     ],
 )
 def test_refused_manifests(tmp_path, text, message):

@@ -115,7 +115,7 @@ def test_packed_jpeg_layout_prefers_coarse_labels(tmp_path):
 def test_table_layout_names_its_normal_class(tmp_path):
     x = RNG.normal(size=(10, 3))
     samples = load_samples(npz(tmp_path, X=x, y=np.arange(10) % 2, feature_names=["a", "b", "c"]))
-    np.testing.assert_array_equal(samples.x, x.astype(np.float32))
+    np.testing.assert_array_equal(samples.x, x)
     assert (samples.class_names, samples.normal_classes) == (("normal", "anomaly"), (0,))
     assert samples.feature_names == ("a", "b", "c")
     assert load_samples(npz(tmp_path, X=x, y=np.zeros(10, int))).class_names == ("normal", "anomaly")
@@ -246,19 +246,19 @@ def test_csv_without_header(tmp_path):
         (
             "a,colour,y\n1,2,0\n1,red,0\n2,blue,1\n",
             {},
-            "column 'colour', received text 'red' in line 3 .2 such rows",
+            "received 'red' in column 'colour', line 3 .2 such rows",
         ),
-        ("1,2,0\n1,red,1\n", {}, "column 1, received text 'red' in line 2"),
+        ("1,2,0\n1,red,1\n", {}, "received 'red' in column 1, line 2"),
         ("a,b,y\n1,2,0\n,2,1\n?,3,1\n", {}, "missing values in column 'a' .2 rows, the first in line 3"),
-        ("a,b,y\n1,2,0\n1,nan,1\n", {}, "missing values .NaN. in column 'b' .1 rows"),
+        ("a,b,y\n1,2,0\n1,nan,1\n", {}, "missing values in column 'b' .1 rows, the first in line 3"),
         ("a,b,y\n1,2,0\n1,inf,1\n", {}, "infinite values in column 'b'"),
         ("a,b,y\n1,2,0\n1,2,\n", {}, "label in every row, received none in column 'y' of line 3"),
         ("a,b,y\n1,2,0.5\n", {}, "column 'y': expected whole numbers"),
-        ("a,b,y\n1,2,0\n1,2\n", {}, "expected 3 columns .* received 2 in line 3"),
+        ("a,b,y\n1,2,0\n1,2\n", {}, "line 3: expected 3 cells .* received 2"),
         ("a,b,y\n", {}, "expected rows under the header"),
         ("", {}, "an empty file"),
         ("1\n2\n", {}, "received one column"),
-        ("a,b,y\n1,2,0\n", {"label_column": "z"}, "label column 'z', received the columns a, b, y"),
+        ("a,b,y\n1,2,0\n", {"label_column": "z"}, "label column 'z', received the columns 'a', 'b', 'y'"),
         (
             "a,class,label\n1,0,0\n2,1,1\n",
             {},
@@ -285,7 +285,7 @@ def test_mat_files_of_both_kinds(tmp_path):
         file.write(b"MATLAB 7.3 MAT-file".ljust(116) + bytes(8) + struct.pack("<H", 0x0200) + b"IM")
     for name in ("old.mat", "new.mat"):
         samples = load_samples(tmp_path / name)
-        np.testing.assert_array_equal(samples.x, x.astype(np.float32))
+        np.testing.assert_array_equal(samples.x, x)
         assert (samples.classes.tolist(), samples.normal_classes) == ([0, 1] * 4, (0,))
     savemat(tmp_path / "other.mat", {"data": x})
     refused("arrays X and y, received data", tmp_path / "other.mat")

@@ -17,12 +17,15 @@ from PIL import Image
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation.evaluation import Evaluation
+from agad_tf.evaluation.regions import RegionRule
 from agad_tf.evaluation.report import render_report, write_report
+from agad_tf.evaluation.report.findings import Findings
+from agad_tf.evaluation.report.maps import measure
 from agad_tf.evaluation.summary import summarise
 from agad_tf.evaluation.thresholds import calibrate
-from agad_tf.evaluation.wording import auroc_verdict, per_thousand
+from agad_tf.evaluation.wording import auroc_verdict, counted, in_percent, per_thousand
 
-VOID = {"meta", "img", "br", "hr", "link", "input"}
+VOID = {"meta", "img", "source", "br", "hr", "link", "input"}
 
 
 class Page(HTMLParser):
@@ -30,7 +33,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.elements, self.text = [], [], []
+        self.open, self.elements, self.text, self.source = [], [], [], text
         self.feed(text)
         self.close()
         assert self.open == []
@@ -60,30 +63,36 @@ class Page(HTMLParser):
 
 
 CONFIGURATION = {"detector": "agad", "fit": {"epochs": 3, "none": None}}
+NAMES = ("good", "scratch", "dent", "stain")
 
 
 class Redraws:
-    """Explains samples, each of which is its own row number, with pictures of noise."""
+    """Redraws images at half their brightness; counts what it was asked for."""
 
-    def __init__(self, channels):
-        self.channels, self.seen, self.preprocess = channels, [], self
-        self.value_range = (-1.0, 1.0)
+    def __init__(self):
+        self.asked, self.preprocess, self.value_range, self.crop = [], self, (0.0, 255.0), "stretch"
 
     def __call__(self, x):
-        noise = [
-            np.random.default_rng(int(row)).uniform(-1, 1, (12, 10, self.channels)) for row in x[:, 0, 0, 0]
-        ]
-        return np.array(noise, np.float32).reshape(len(x), 12, 10, self.channels)
+        return x.astype(np.float32)
+
+    def reconstruct(self, x):
+        self.asked.append(x)
+        return x.astype(np.float32) / 2
 
     def explain(self, x):
-        self.seen.append(x[:, 0, 0, 0])
-        inputs = self(x)
-        return inputs * 0.5, np.abs(inputs * 0.5).mean(-1)
+        return x.astype(np.float32) / 2, x.astype(np.float32).mean(-1) / 2
+
+
+class Glows(Redraws):
+    """Its maps are bright where an image has a white corner."""
+
+    def anomaly_map(self, x):
+        return x[..., 0].astype(np.float32) * (x[:, :1, :1, 0] == 255)
 
 
 def make(
-    normals=60, anomalies=40, shift=2.0, channels=1, calibrated=True, seed=0, table=False,
-    classes=None, class_names=("good", "scratch", "dent", "stain"), names=None, **changes,
+    normals=60, anomalies=40, shift=2.0, channels=1, calibrated=True, seed=0, table=False, held_out=0,
+    classes=None, class_names=NAMES, names=None, masks=None, model=None, images=None, **changes,
 ):  # fmt: skip
     """An evaluation with overlapping scores of two kinds and pictures of noise."""
     rng = np.random.default_rng(seed)
@@ -93,28 +102,33 @@ def make(
         classes = np.where(labels, rng.integers(1, 4, labels.size), 0)
     both = 0 < anomalies < labels.size
     metrics = summarise(labels, scores, classes, [1], draws=100) if both else {}
-    nothing = np.zeros(0, np.int64)
-    rows = np.arange(labels.size)
-    split = Split(nothing, nothing, nothing, nothing, rows[:normals], rows[normals:])
-    x = (
-        np.zeros((labels.size, 2))
-        if table
-        else np.broadcast_to(rows[:, None, None, None], (labels.size, 12, 10, 1))
-    )
+    nothing, rows = np.zeros(0, np.int64), np.arange(labels.size)
+    # Behind the tested samples come the held-out ones: 20 normals, then anomalies.
+    more = labels.size + np.arange(20 + held_out)
+    split = Split(nothing, nothing, more[:20], more[20:], rows[:normals], rows[normals:], known_classes=(1,))
+    if images is None:
+        images = rng.integers(0, 250, (labels.size, 12, 10, channels), np.uint8)
+    images = np.concatenate([images, images[:1].repeat(len(more), 0) // 2])
+    classes = np.append(classes, np.repeat([0, 1], [20, held_out]))
+    names, masks = (None if v is None else (*v, *[None] * len(more)) for v in (names, masks))
     values = {
-        "model": Redraws(channels),
-        "samples": SimpleNamespace(name="screws", x=x, classes=classes, class_names=class_names, paths=names),
+        "model": model or Redraws(),
+        "samples": SimpleNamespace(
+            name="screws", x=np.zeros((len(images), 2)) if table else images, classes=classes,
+            class_names=class_names, paths=names, masks=masks,
+        ),
         "split": split,
         "scores": scores,
         "metrics": metrics,
         "calibration": calibrate(rng.normal(size=99), rate=0.05) if calibrated else None,
-    }
+    }  # fmt: skip
     return Evaluation(**values | changes)
 
 
 def check(data, title="screws", configuration=CONFIGURATION):
     """Renders, checks what must hold for every report, returns the page."""
     text = render_report(data, title, configuration)
+    text.encode()
     page = Page(text)
     assert text.startswith("<!DOCTYPE html>")
     assert page.all("html")[0]["lang"] == "en"
@@ -123,11 +137,24 @@ def check(data, title="screws", configuration=CONFIGURATION):
     assert any(a.get("name") == "viewport" and "width=device-width" in a["content"] for a in page.all("meta"))
     assert len(page.all("h1")) == 1
     for image in page.all("img"):
-        assert image["src"].startswith(("data:image/png;base64,", "data:image/svg+xml;base64,"))
+        assert image["src"].startswith(("data:image/jpeg;base64,", "data:image/svg+xml;base64,"))
         assert len(image["alt"]) > 10
-    outside = re.sub(r'src="data:[^"]*"', "", text)
-    assert not re.search(r"(https?:|//[a-z]|@import|url\(|href=|\bsrc=|nan\b|>None<)", outside)
+    outside = re.sub(r'(src|srcset)="data:[^"]*"', "", text)
+    assert not re.search(r"(https?:|//[a-z]|@import|url\(|href=|\bsrc=|\bnan\b|>None<)", outside)
     return page
+
+
+def rows_of(page):
+    """The cells of the table by kind."""
+    text = re.search(r"<tbody>(.*?)</tbody>", page.source, re.S)[1]
+    return [
+        [re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S)]
+        for row in re.findall(r"<tr.*?</tr>", text, re.S)
+    ]
+
+
+def picture(image):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1]))))
 
 
 def test_verdict_equals_the_metrics():
@@ -136,45 +163,112 @@ def test_verdict_equals_the_metrics():
     alarm = data.scores > data.calibration.threshold
     assert page.value("auroc") == data.metrics["auroc"]
     assert page.value("threshold") == data.calibration.threshold
-    assert page.value("false_alarms_per_1000") == pytest.approx(1000 * alarm[:60].mean())
-    assert page.value("misses_per_1000") == pytest.approx(1000 * (~alarm[60:]).mean())
+    assert page.value("false_alarms") == pytest.approx(alarm[:60].mean())
+    assert page.value("found") == pytest.approx(alarm[60:].mean())
     low, high = data.metrics["auroc_interval"]
-    assert f"Between {low:.4f} and {high:.4f} with 95 % confidence" in page.words
-    assert f"{data.metrics['average_precision']:.4f}" in page.words
-    for heading in ("Worst misses", "Worst false alarms", "What the detector sees", "Data and configuration"):
+    assert f"95 % interval: {100 * low:.1f} to {100 * high:.1f}" in page.words
+    assert f"{100 * data.metrics['average_precision']:.1f}" in page.words
+    for heading in ("By kind", "Worst misses", "Worst false alarms", "Pictures", "Data and configuration"):
         assert heading in page.words
+
+
+def test_the_threshold_is_told_with_its_price():
+    rng = np.random.default_rng(0)
+    calibration = calibrate(rng.normal(size=99), rng.normal(size=20), policy="wanted_recall", recall=0.9)
+    data = make(calibration=calibration)
+    above = round(99 * calibration.observed_false_alarm_rate)
+    assert above > 40
+    assert f"Its price: {above} of the 99 held-out normal samples lie above it" in check(data).words
+
+
+def test_table_by_kind():
+    data = make()
+    rows = rows_of(check(data))
+    assert rows[0][0] == "good"
+    assert rows[0][2:5] == ["60", "–", f"{(data.scores[:60] > data.calibration.threshold).sum()} of 60"]
+    assert {row[0] for row in rows[1:]} == {"scratch", "dent", "stain"}
+    for name, training, count, auroc, alarms, _ in rows[1:]:
+        of_kind = data.classes == NAMES.index(name)
+        assert training == ("labelled examples" if name == "scratch" else "never shown")
+        assert int(count) == of_kind.sum()
+        assert alarms == f"{(data.scores[of_kind] > data.calibration.threshold).sum()} of {count}"
+        pairs = data.scores[of_kind][:, None] > data.scores[None, :60]
+        assert float(auroc) == pytest.approx(100 * pairs.mean(), abs=0.051)
+    middles = [np.median(data.scores[data.classes == NAMES.index(row[0])]) for row in rows[1:]]
+    assert middles == sorted(middles)
 
 
 def test_pictures_are_the_worst_errors_first():
     data = make(names=tuple(f"part/{i:03d}.png" for i in range(100)))
-    seen = data.model.seen
     page = check(data)
     missed = np.flatnonzero((data.labels == 1) & (data.scores <= data.calibration.threshold))
-    worst = missed[np.argsort(data.scores[missed])][:8]
+    worst = missed[np.argsort(data.scores[missed])][:6]
     false = np.flatnonzero((data.labels == 0) & (data.scores > data.calibration.threshold))
-    assert len(seen) == 1  # one pass of the model over the few samples shown
-    np.testing.assert_array_equal(seen[0][8 : 8 + worst.size], worst)
-    alts = [image["alt"] for image in page.all("img")]
-    assert sum("MISSED" in alt for alt in alts) >= min(8, missed.size)
-    assert sum("FALSE ALARM" in alt for alt in alts) >= min(8, false.size)
+    assert len(data.model.asked) == 1  # one pass of the model over the few samples shown
+    np.testing.assert_array_equal(data.model.asked[0][: worst.size], data.samples.x[worst])
+    assert page.words.count("MISSED") == min(6, missed.size)
+    assert page.words.count("FALSE ALARM") == min(6, false.size)
     assert f"part/{worst[0]:03d}.png" in page.words
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_hold_input_reconstruction_and_error(channels):
+def test_pictures_are_large_and_show_photograph_redrawing_and_map(channels):
     page = check(make(channels=channels))
-    pictures = [i["src"] for i in page.all("img") if "redrawn" in i["alt"]]
-    image = Image.open(io.BytesIO(base64.b64decode(pictures[0].split(",")[1])))
-    # 12 x 10 pixels ten times as large, three of them with gaps.
-    assert image.size == (3 * 100 + 2 * 4, 120)
-    grey = np.ptp(np.asarray(image)[:, :100].astype(int), axis=-1).max() == 0
-    assert grey == (channels == 1)
+    shown = [image for image in page.all("img") if "jpeg" in image["src"]]
+    assert len(shown) % 3 == 0
+    for image in shown:
+        assert (picture(image).shape[0], picture(image).shape[1]) == (360, 300)
+        assert (image["width"], image["height"]) == ("300", "360")
+    assert ["redrawn by" in image["alt"] for image in shown[:3]] == [False, True, False]
+    colour = [np.ptp(picture(image)[:, :, :].astype(int), axis=-1).mean() for image in shown[1::3]]
+    assert (max(colour) < 3) == (channels == 1)
+
+
+def test_a_detector_that_redraws_nothing_shows_photograph_and_map():
+    class Maps:
+        preprocess = Redraws()
+
+        @staticmethod
+        def anomaly_map(x):
+            return x[..., 0].astype(np.float32)
+
+    page = check(make(model=Maps()))
+    shown = [image["alt"] for image in page.all("img") if "jpeg" in image["src"]]
+    assert len(shown) % 2 == 0
+    assert not any("redrawn by" in alt for alt in shown)
+
+
+def test_photographs_are_shown_as_they_are_on_disk_with_masks_and_regions(tmp_path):
+    rng = np.random.default_rng(0)
+    photo = np.full((240, 320, 3), 90, np.uint8)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    mask = np.zeros((240, 320), bool)
+    mask[100:140, 200:260] = True
+    images = rng.integers(0, 100, (100, 24, 32, 3), np.uint8)
+    images[60:, 0, 0] = 255  # the map glows
+    page = check(
+        make(
+            names=(str(tmp_path / "photo.png"),) * 100,
+            masks=(None,) * 60 + (mask,) * 40,
+            images=images,
+            model=Glows(),
+            regions=RegionRule(10.0, 0.05, 20),
+        )
+    )
+    shown = [image for image in page.all("img") if "jpeg" in image["src"]]
+    assert {picture(image).shape for image in shown} == {(270, 360, 3)}
+    first = picture(shown[0]).astype(int)
+    green = (first[..., 1] > 150) & (first[..., 2] < 80)
+    assert green[112, 226:290].mean() > 0.9  # the upper edge of the mask, at the size shown
+    assert not green[120:150, 235:285].any()
+    assert "the defect's mask outlined" in shown[0]["alt"]
+    assert "marked region" in page.words
 
 
 def test_survives_no_calibration():
     page = check(make(calibrated=False))
     assert page.value("threshold") is None
-    assert page.value("false_alarms_per_1000") is None
+    assert page.value("false_alarms") is None
     assert "agad-tf recalibrate" in page.words
 
 
@@ -183,7 +277,7 @@ def test_survives_one_class_only(normals, anomalies, only):
     page = check(make(normals, anomalies))
     assert f"This test holds {only} only" in page.words
     assert page.value("auroc") is None
-    known, unknown = ("false_alarms_per_1000", "misses_per_1000")[:: 1 if normals else -1]
+    known, unknown = ("false_alarms", "found")[:: 1 if normals else -1]
     assert page.value(known) is not None
     assert page.value(unknown) is None
 
@@ -198,9 +292,30 @@ def test_survives_nulls_in_metrics():
 def test_survives_complete_separation():
     page = check(make(shift=50.0))
     assert page.value("auroc") == 1
-    assert page.value("misses_per_1000") == 0
+    assert page.value("found") == 1
     assert "every anomaly scores higher" in page.words
     assert "None: no anomalies were missed" in page.words
+
+
+HOSTILE = (
+    r"$\frac{1}{$", "$", "a$b$c", r"\alpha^{", "{{ 7 * 7 }}", "{% raw %}", "<!--", "--><script>", "</style>",
+    "\x1b[31m", "\x00", "\udcff", os.fsdecode(b"gr\xf6\xdfe"), "\u202e", "", " ", "x" * 300, "&amp;",
+)  # fmt: skip
+
+
+def test_no_name_breaks_a_report(tmp_path):
+    classes = np.r_[np.zeros(60, int), np.resize(np.arange(1, 1 + len(HOSTILE)), 40)]
+    data = make(
+        class_names=("good", *HOSTILE), classes=classes, names=tuple(np.resize(HOSTILE, 100).tolist())
+    )
+    settings = {name: {name: name} for name in HOSTILE} | {"other " + name: name for name in HOSTILE}
+    page = check(data, "".join(HOSTILE), settings)
+    assert len(rows_of(page)) == 1 + len(HOSTILE)
+    assert r"$\frac{1}{$" in page.words
+    assert "{{ 7 * 7 }}" in page.words
+    write_report(tmp_path / "report.html", data, HOSTILE[0], settings)
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f]", text)
 
 
 def test_survives_names_that_are_no_unicode(tmp_path):
@@ -210,29 +325,61 @@ def test_survives_names_that_are_no_unicode(tmp_path):
 
 
 def test_survives_tables_and_equal_scores():
-    assert "no pictures" in check(make(table=True)).words
+    assert "rows of a table" in check(make(table=True)).words
     equal = np.ones(100)
     check(make(scores=equal, metrics=summarise(make().labels, equal, draws=100)))
 
 
-def test_ten_thousand_samples_and_a_hundred_classes_stay_small(tmp_path):
+def test_ten_thousand_samples_and_a_hundred_kinds_stay_small(tmp_path):
     rng = np.random.default_rng(1)
     classes = np.r_[np.zeros(1000, int), rng.integers(1, 100, 9000)]
     names = tuple(f"kind number {i} of a hundred" for i in range(100))
     path = tmp_path / "report.html"
-    write_report(path, make(1000, 9000, classes=classes, class_names=names, metrics=make().metrics), "many")
-    assert path.stat().st_size < 1_500_000
+    data = make(1000, 9000, classes=classes, class_names=names, metrics=make().metrics)
+    write_report(path, data, "screws")
+    assert path.stat().st_size < 2_500_000
     page = Page(path.read_text())
-    (alt,) = [i["alt"] for i in page.all("img") if i["alt"].startswith("Box plots")]
-    assert "70 easier classes are not drawn" in alt
+    assert "60 easier kinds are not listed" in page.words
     assert "9000 anomalies" in page.words
 
 
-def test_text_from_outside_is_escaped():
-    names = ("good", '<script>alert("x")</script>', "a&b", "c")
-    page = check(make(class_names=names, names=tuple('"><b>' for _ in range(100))), title="<i>run</i>")
-    assert "<i>run</i>" in page.words
-    assert not page.all("b")
+def warned(**changes):
+    return " ".join(Findings(make(**changes)).warnings)
+
+
+def test_small_numbers_are_said():
+    words = warned(anomalies=4, normals=15, held_out=2)
+    assert "The test holds four anomalies" in words
+    assert "The test holds 15 normal samples" in words
+    assert "Held out for validation are two labelled anomalies" in words
+    few = warned(classes=np.r_[np.zeros(60, int), np.ones(37, int), [2, 2, 3]])
+    assert "Few samples of some kinds: " in few
+    assert "dent (2)" in few
+    one = warned(calibration=calibrate([0.0, 1.0, 0.5], rate=0.3), held_out=1)
+    assert "The threshold rests on three held-out normal samples" in one
+    assert "Held out for validation is one labelled anomaly" in one
+    plenty = {"held_out": 20, "classes": np.r_[np.zeros(60, int), np.ones(40, int)]}
+    assert warned(**plenty) == ""
+    assert "Mind" in check(make(anomalies=4)).words
+
+
+def steps(**changes):
+    data = make(**changes)
+    return " ".join(Findings(data, lambda: measure(data)).steps)
+
+
+def test_maps_that_see_more_than_the_score_are_a_next_step():
+    images = np.random.default_rng(0).integers(0, 250, (100, 12, 10, 1), np.uint8)
+    images[60:, 0, 0] = 255
+    words = steps(model=Glows(), shift=0.1, images=images)
+    assert "The heat maps see more than the score: by the brightest spot" in words
+    assert "AUROC of 100, by the score with" in words
+    assert re.search(r"Of \d+ missed anomalies (\d+) have a marked region; of 60 normal images 0\.", words)
+    assert "--set score=local" in words
+    assert words in check(make(model=Glows(), shift=0.1, images=images)).words
+    # Neither where the maps are blind too, nor where the score sees as much.
+    assert "heat maps see more" not in steps(shift=0.1)
+    assert "heat maps see more" not in steps(model=Glows(), shift=9.0, images=images)
 
 
 def test_a_test_that_breaks_the_promise_is_told():
@@ -249,12 +396,29 @@ def test_mistakes_are_told_in_one_line(tmp_path):
         write_report(tmp_path / "nowhere" / "report.html", make(), "screws")
 
 
+def test_light_and_dark():
+    text = render_report(make(), "screws")
+    assert "prefers-color-scheme: dark" in text
+    page = Page(text)
+    charts = [image["src"] for image in page.all("img") if "svg+xml" in image["src"]]
+    dark = [source["srcset"] for source in page.all("source")]
+    assert len(charts) == len(dark) == 3
+    assert not set(charts) & set(dark)
+    for colours, uris in (("#0b5fa5", charts), ("#6cb6ff", dark)):
+        for uri in uris:
+            assert colours in base64.b64decode(uri.split(",")[1]).decode()
+
+
 def test_words():
     assert "worse than guessing" in auroc_verdict(0.2, (0.1, 0.3))
     assert auroc_verdict(0.97, (0.95, 0.98)).endswith("very well.")
     none_of_twelve = per_thousand(0, 12)
     assert none_of_twelve.expected == 0
     assert none_of_twelve.high == pytest.approx(1000 * (1 - 0.025 ** (1 / 12)))  # exact bound for 0 of n
+    assert [in_percent(share) for share in (0.9374, 0.99999, 1.0, 0.0)] == ["93.7", "99.9", "100", "0.0"]
+    assert counted(1, "anomaly", "anomalies") == "one anomaly"
+    assert counted(0, "region") == "no regions"
+    assert counted(34, "sample") == "34 samples"
 
 
 def test_the_report_needs_no_tensorflow():
@@ -282,5 +446,5 @@ def test_a_real_browser_shows_it_without_horizontal_scrolling(width, tmp_path):
     pixels = np.asarray(Image.open(tmp_path / "shot.png").convert("L")).astype(int)
     assert pixels.shape[1] == width
     # What is too wide would run over the margin and off the right edge of the picture.
-    assert pixels[:, -8:].min() == 255
+    assert np.ptp(pixels[:, -8:]) == 0
     assert pixels[:, 16:-16].min() < 64

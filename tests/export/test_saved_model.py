@@ -114,11 +114,12 @@ def test_signatures_of_tables(tmp_path):
     model = bigan_cases.make()
     model.fit(bigan_cases.rows(20), np.repeat([0, 1], 10), batch_size=10, min_anomalies=2, verbose=0)
     signatures = tf.saved_model.load(str(export_saved_model(model, tmp_path / "rows"))).signatures
-    assert set(signatures) == {"serving_default", "score_at", "score_float", "explain"}
-    rows = bigan_cases.rows(9, seed=2)
+    assert set(signatures) == {"serving_default", "score_at", "score_float32", "score_float", "explain"}
+    rows = bigan_cases.rows(9, seed=2).astype(np.float64)
     expected = model.predict(rows, verbose=0)
     check_agreement(signatures["serving_default"](rows=tf.constant(rows))["score"], expected)
     check_agreement(signatures["score_float"](rows=model.preprocess(rows))["score"], expected)
+    check_agreement(signatures["score_float32"](rows=rows.astype(np.float32))["score"], expected)
     rows[4, 1] = np.inf
     scores = signatures["serving_default"](rows=tf.constant(rows))["score"].numpy()
     assert np.flatnonzero(np.isnan(scores)).tolist() == [4]

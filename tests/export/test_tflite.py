@@ -225,26 +225,6 @@ def test_a_score_that_is_no_number_is_not_called_normal(exported):
     assert np.isnan(runner.p_values(scores)).all()
 
 
-@pytest.mark.parametrize(
-    ("text", "rows"),
-    [
-        ("a,b\n1,2\n3,4\n", 2),
-        ("1,2\n3,4\n", 2),
-        ("\ufeff1,2\n3,4\n", 2),
-        ("nan,1\n3,4\n", 2),
-        ("1e3,x\n3,4\n", None),
-    ],
-)
-def test_only_a_line_without_numbers_is_a_header(tmp_path, text, rows):
-    path = tmp_path / "rows.csv"
-    path.write_text(text, encoding="utf-8")
-    if rows is None:
-        with pytest.raises(InputError, match="expected a CSV file of numbers"):
-            edge._read_table(str(path))
-    else:
-        assert edge._read_table(str(path)).shape == (rows, 2)
-
-
 def test_the_edge_command_tells_a_wrong_model_in_one_line(tmp_path, capsys):
     (tmp_path / "model.tflite").write_bytes(b"no model")
     assert edge.main([str(tmp_path / "model.tflite"), "x.png"]) == 2

@@ -14,7 +14,8 @@ ROOT = Path(agad_tf.__file__).parent
 
 # A package may import those of the lines above its own, and itself.
 ORDER = [
-    {"checksums", "errors", "files", "identity", "keras_backend", "pixels", "edge", "replicas"},
+    {"checksums", "csv_rows", "edge", "errors", "files", "frames", "identity", "keras_backend", "pixels"}
+    | {"replicas"},
     {"layers"},
     {"networks"},
     {"models"},
@@ -144,6 +145,60 @@ def test_no_import_points_backwards():
             if why:
                 backwards.append(f"{path.relative_to(ROOT.parent)}:{line} imports {name}: {why}")
     assert not backwards, "\n".join(backwards)
+
+
+def test_the_package_knows_no_study():
+    # The door of `agad-tf reproduce` opens it by name, where a checkout has one.
+    imports = [
+        f"{path.name}:{line}"
+        for path in modules()
+        for line, name in imported(path)
+        if name.split(".")[0] == "study"
+    ]
+    assert not imports
+
+
+def module_of(path):
+    """Dotted name of a file of the package."""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def circle(edges):
+    """A way through a graph that comes back to where it began, [] where there is none."""
+    done = set()
+
+    def visit(name, way):
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name in done:
+            return []
+        for other in sorted(edges.get(name, ())):
+            found = visit(other, [*way, name])
+            if found:
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(edges) if (found := visit(name, []))), [])
+
+
+def test_a_circle_is_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
+@pytest.mark.parametrize("folder", ["agad_tf", "study"])
+def test_modules_import_each_other_without_circles(folder):
+    paths = sorted((ROOT.parent / folder).rglob("*.py"))
+    known = {module_of(path) for path in paths} - {"agad_tf"}  # its names load lazily
+    edges = {}
+    for path in paths:
+        # A name of an imported module, or of a package, whose own file it comes from.
+        names = (name for _, name in imported(path))
+        found = {name if name in known else name.rpartition(".")[0] for name in names}
+        edges[module_of(path)] = (found & known) - {module_of(path)}
+    assert not circle(edges), " -> ".join(circle(edges))
 
 
 def without_tensorflow():

@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from agad_tf.identity import Identity
 from agad_tf.scoring import tables
 
-ROWS = np.array([[1, 2.5, -3], [4, 5, 6e-7], [7, 8, 9]], np.float32)
+ROWS = np.array([[1, 2.5, -3], [4, 5, 6e-7], [7, 8, 9]])
 NUMBERS = [",".join(map(repr, row)) for row in ROWS.tolist()]
 
 
-def read(path, features=3, label_column=None):
-    return list(tables.table_samples(str(path), features, label_column))
+def read(path, features=3, label_column=None, columns=None):
+    return list(tables.table_samples(str(path), features, label_column, Identity("table", columns)))
 
 
 def check_rows(samples, expected=ROWS):
     assert [sample.row for sample in samples] == list(range(len(expected)))
     assert not [sample.error for sample in samples if sample.error]
     received = np.stack([sample.value for sample in samples])
-    assert received.dtype == np.float32
+    assert received.dtype == np.float64
     np.testing.assert_array_equal(received, expected)
 
 
@@ -38,18 +39,77 @@ def write(tmp_path, *lines, name="t.csv", end="\n"):
         ["\ufeffa,b,c", *NUMBERS],
         ["a,b,c,label", *(f"{row},1" for row in NUMBERS)],
         ["y,a,b,c", *(f"normal,{row}" for row in NUMBERS)],
-        ["a,b,c,what", *(f"{row},bad" for row in NUMBERS)],
         [f"{row},0" for row in NUMBERS],
-        ["", NUMBERS[0], " , ,", *NUMBERS[1:]],
+        ["", "a,b,c", *NUMBERS, "", ""],
         [row.replace(",", ";") for row in NUMBERS],
         [row.replace(",", "\t") for row in NUMBERS],
         ['"a","b","c"', *('"' + row.replace(",", '","') + '"' for row in NUMBERS)],
     ],
-    ids=["bare", "header", "bom", "label", "first", "last", "unnamed", "blank", "semicolon", "tab", "quoted"],
+    ids=["bare", "header", "bom", "label", "first", "last", "ends", "semicolon", "tab", "quoted"],
 )
 def test_csv_layouts(tmp_path, lines):
     check_rows(read(write(tmp_path, *lines)))
     check_rows(read(write(tmp_path, *lines, end="\r\n")))
+
+
+def test_every_row_has_a_result_also_where_it_is_empty(tmp_path):
+    samples = read(write(tmp_path, NUMBERS[0], "", " , ,", NUMBERS[1], "", NUMBERS[2], "", ""))
+    assert [sample.row for sample in samples] == list(range(6))
+    assert [sample.error is None for sample in samples] == [True, False, False, True, False, True]
+    assert "line 2: expected numbers, received an empty row" in samples[1].error
+
+
+def test_columns_are_taken_by_name(tmp_path, caplog):
+    turned = [",".join(reversed(row.split(","))) for row in NUMBERS]
+    check_rows(read(write(tmp_path, "c,b,a", *turned), columns=("a", "b", "c")))
+    check_rows(read(write(tmp_path, "label,c,b,a", *(f"0,{row}" for row in turned)), columns=("a", "b", "c")))
+    assert not caplog.records
+    check_rows(read(write(tmp_path, ",a,b,c", *(f"7,{row}" for row in NUMBERS)), columns=("a", "b", "c")))
+    assert "columns without a name are taken for a row index and left out: 0" in caplog.text
+    check_rows(read(write(tmp_path, *NUMBERS), columns=("a", "b", "c")))
+    assert "no column names: taken in the order of training: 'a', 'b', 'c'" in caplog.text
+    # Names may be numbers, as data frames give them.
+    check_rows(read(write(tmp_path, "2,1,0", *turned), columns=("0", "1", "2")))
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "said"),
+    [
+        ("id,a,b", "abc", "missing: 'c'; unknown: 'id'"),
+        ("a,b,c,id", "abc", "unknown: 'id'"),
+        ("a,b,c,label,class", "abc", "unknown: 'class'"),
+        ("p,q,r", "abc", "missing: 'a', 'b', 'c'; unknown: 'p', 'q', 'r'"),
+        ("a,b,b", "abc", "'b' twice"),
+        ("a,b,c,id", None, "expected 3 columns"),
+        ("a,b,c,label", ("a", "b", "label"), "unknown: 'c'"),
+    ],
+)
+def test_a_column_that_is_no_label_is_never_left_out(tmp_path, header, columns, said):
+    row = ",".join("1" for _ in header.split(","))
+    (sample,) = read(write(tmp_path, header, row, row), columns=columns and tuple(columns))
+    assert sample.row is None
+    assert said in sample.error
+    assert "\n" not in sample.error
+
+
+def test_without_a_header_a_last_column_too_many_is_the_label_and_told(tmp_path, caplog):
+    check_rows(read(write(tmp_path, *(f"{row},0" for row in NUMBERS))))
+    assert "the last is taken for the label and left out" in caplog.text
+
+
+def test_large_offsets_keep_their_digits(tmp_path):
+    rows = np.array([[5400123.041, 1, 2], [5400123.042, 1, 2]])
+    check_rows(read(write(tmp_path, *(",".join(map(repr, row)) for row in rows.tolist()))), rows)
+    np.savez(tmp_path / "t.npz", X=rows)
+    check_rows(read(tmp_path / "t.npz"), rows)
+
+
+def test_an_archive_may_name_its_columns(tmp_path):
+    np.savez(tmp_path / "t.npz", X=ROWS[:, ::-1], feature_names=list("cba"))
+    check_rows(read(tmp_path / "t.npz", columns=("a", "b", "c")))
+    np.savez(tmp_path / "t.npz", X=ROWS, feature_names=["a", "b", "id"])
+    (sample,) = read(tmp_path / "t.npz", columns=("a", "b", "c"))
+    assert "missing: 'c'; unknown: 'id'" in sample.error
 
 
 def test_the_label_column_can_be_named(tmp_path):

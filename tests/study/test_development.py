@@ -5,8 +5,9 @@ import pytest
 
 from agad_tf.errors import InputError
 from study.development import PROBLEMS, load_problem
-from study.results import read_lines
-from study.stability import SWITCHES, plan_jobs
+from study.lines import read_lines
+from study.stability import jobs
+from study.switches import SWITCHES
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +50,18 @@ def test_report_problems_are_refused(mnist_like):
 
 
 def test_plans_cover_what_they_say():
-    forty = plan_jobs("forty", seeds=4)
+    forty = jobs(4, "forty")
     for mode in ("default", "literal"):
-        jobs = [job for job in forty if job["switch"] == mode]
-        assert len(jobs) == len({tuple(job.values()) for job in jobs}) == 40
-        assert {(job["source"], job["normal_class"]) for job in jobs} == set(PROBLEMS)
-        assert {job["gamma"] for job in jobs} == {0.0, 0.05}
-    ledger = plan_jobs("ledger", seeds=3)
-    provoked = {job["switch"] for job in plan_jobs("provoked")}
+        of_mode = [job for job in forty if job.switch == mode]
+        assert len(of_mode) == len({job.key for job in of_mode}) == 40
+        assert {(job.source, job.normal_class) for job in of_mode} == set(PROBLEMS)
+        assert {job.gamma for job in of_mode} == {0.0, 0.05}
+    provoked = {job.switch for job in jobs(plan="provoked")}
     assert provoked == {name for name, changed in SWITCHES.items() if changed.get("learning_rate") == 2e-3}
-    assert {job["switch"] for job in ledger} == set(SWITCHES) - provoked
-    assert {job["seed"] for job in ledger} == {0, 1, 2}
+    assert {job.switch for job in jobs(plan="ledger")} == set(SWITCHES) - provoked
+    assert {job.seed for job in jobs(3)} == {0, 1, 2}
+    with pytest.raises(InputError, match="plan expects one of forty"):
+        jobs(plan="fifty")
 
 
 def test_an_interrupted_line_is_not_taken_for_a_run(tmp_path):

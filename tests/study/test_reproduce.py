@@ -10,45 +10,49 @@ from click.testing import CliRunner
 
 from agad_tf.cli import main
 from agad_tf.errors import InputError
-from study.grid import Job, Outcome, remaining, run_grid, runs_in, selected, unique
-from study.grid_costs import NORMALS, Costs, estimate
-from study.grid_policies import POLICIES, possible, select
-from study.grid_training import (
+from study.costs import NORMALS, Costs, estimate
+from study.grids import NOT_MADE, UNLABELLED, grids, jobs_of_cell
+from study.job import Job, selected, unique
+from study.lines import read_lines, runs_in
+from study.paper_tables import load
+from study.policies import POLICIES, possible, select
+from study.reproduce import jobs_of
+from study.runner import Outcome, remaining, run
+from study.training import (
+    STEPS,
     Parts,
     epochs_of,
     fit_arguments,
     lines_of,
     samples_of,
     split_of,
+    train,
+    training,
 )
-from study.jobs import NOT_MADE, UNLABELLED, grids, jobs_of, jobs_of_cell
-from study.paper_tables import load
-from study.results import read_lines
-from study.tables import STEPS
 
-TINY = Job("digits", "agad", 3, backbone="encoder_decoder", epochs=2, image_size=8)
+TINY = training("digits", "agad", 3, backbone="encoder_decoder", epochs=2, image_size=8)
 
 
-def pretend(job):
+def pretend(job, work):
     """Lines of a run that never was; of normal class 7 an error."""
     if job.normal_class == 7:
         raise ValueError("no\nsuch thing")
     look = {"epoch": 1, "normal_error": 1.0, "test_score": 0.5 + job.seed / 100, "validation_score": 0.5}
-    return lines_of(job, [look], ("score",), {"seconds": 2.0, "train_normal": 10})
+    return lines_of([look], ("score",), {"seconds": 2.0, "train_normal": 10})
 
 
 def test_a_job_survives_json_and_its_hashes_say_what_they_should():
-    job = Job("mnist", "aa_bigan", 3, (1, 2), gamma=0.05, compile={"generator_target": 0.4}, seed=2)
-    again = Job(**json.loads(json.dumps(job.to_dict())))
+    job = training("mnist", "aa_bigan", 3, (1, 2), gamma=0.05, compile={"generator_target": 0.4}, seed=2)
+    again = Job(json.loads(json.dumps(job)))
     assert again == job
     assert again.key == job.key
-    other_seed = dataclasses.replace(job, seed=3)
-    other_epochs = dataclasses.replace(job, epochs=3)
+    other_seed = job.but(seed=3)
+    other_epochs = job.but(epochs=3)
     assert other_seed.sha256 == job.sha256
     assert other_seed.key != job.key
     assert other_epochs.sha256 != job.sha256
     assert other_epochs.cell == job.cell
-    assert dataclasses.replace(job, gamma=0.1).cell != job.cell
+    assert job.but(gamma=0.1).cell != job.cell
     assert len(unique([job, again, other_seed])) == 2
 
 
@@ -109,7 +113,7 @@ def test_a_policy_without_its_labels_is_not_possible():
 
 def test_lines_hold_every_score_and_mark_what_a_policy_reports():
     curve = [look | {"test_a": 0.3, "test_b": 0.4, "test_known_b": 0.45} for look in CURVE]
-    lines = lines_of(TINY, curve, ("a", "b"), {"seconds": 1.0})
+    lines = lines_of(curve, ("a", "b"), {"seconds": 1.0})
     assert len(lines) == 8
     reported = {line["policy"]: line for line in lines if line["chosen"]}
     assert reported["known_anomalies"]["auroc"] == 0.4
@@ -121,9 +125,9 @@ def test_lines_hold_every_score_and_mark_what_a_policy_reports():
 
 def test_a_grid_resumes_and_tells_failures_in_one_line(tmp_path):
     results = tmp_path / "runs.jsonl"
-    jobs = [Job("mnist", "x", normal, seed=seed) for seed in range(2) for normal in (1, 7)]
+    jobs = [training("mnist", "x", normal, seed=seed) for seed in range(2) for normal in (1, 7)]
     told = []
-    assert run_grid(jobs, results, pretend, tell=told.append) == Outcome(done=2, failed=2)
+    assert run(jobs, results, pretend, tmp_path, tell=told.append) == Outcome(done=2, failed=2)
     errors = [line for line in read_lines(results) if "error" in line]
     assert {line["error"] for line in errors} == {"ValueError: no such thing"}
     assert len(told) == 4
@@ -135,53 +139,54 @@ def test_a_grid_resumes_and_tells_failures_in_one_line(tmp_path):
 
 
 def test_no_run_begins_after_the_budget(tmp_path):
-    def slow(job):
+    def slow(job, work):
         time.sleep(0.05)
-        return pretend(job)
+        return pretend(job, work)
 
-    jobs = [Job("mnist", "x", seed=seed) for seed in range(50)]
-    outcome = run_grid(jobs, tmp_path / "runs.jsonl", slow, budget=0.2 / 60, tell=lambda line: None)
+    jobs = [training("mnist", "x", seed=seed) for seed in range(50)]
+    outcome = run(jobs, tmp_path / "runs.jsonl", slow, tmp_path, budget=0.2 / 60, tell=lambda line: None)
     assert 1 <= outcome.done < 20
     assert outcome.left == 50 - outcome.done
-    assert run_grid(jobs, tmp_path / "none.jsonl", slow, budget=0, tell=lambda line: None).done == 0
+    assert run(jobs, tmp_path / "none.jsonl", slow, tmp_path, budget=0, tell=lambda line: None).done == 0
 
 
 def test_costs_come_from_measured_runs_alone():
-    done = Job("mnist", "agad", 1, backbone="unet", epochs=10)
-    lines = [{"policy": "last", "job": done.to_dict(), "seconds": 600.0, "cpu_seconds": 300.0}] * 2
+    done = training("mnist", "agad", 1, backbone="unet", epochs=10)
+    lines = [{"policy": "last", "job": done, "seconds": 600.0, "cpu_seconds": 300.0}] * 2
     costs = Costs(lines)
-    assert costs.seconds(dataclasses.replace(done, seed=5)) == pytest.approx(300)
-    assert costs.seconds(dataclasses.replace(done, epochs=1, dataset="fashion_mnist")) == pytest.approx(30)
-    assert costs.seconds(dataclasses.replace(done, gamma=0.5)) == pytest.approx(600)
-    other = dataclasses.replace(done, backbone="unet_plus_plus")
+    assert costs.seconds(done.but(seed=5)) == pytest.approx(300)
+    assert costs.seconds(done.but(epochs=1, dataset="fashion_mnist")) == pytest.approx(30)
+    assert costs.seconds(done.but(gamma=0.5)) == pytest.approx(600)
+    other = done.but(backbone="unet_plus_plus")
     assert costs.seconds(other) is None
-    calibration = {"job": other.to_dict(), "calibration": {"seconds_per_sample": 0.01, "paper_epochs": None}}
+    calibration = {"job": other, "calibration": {"seconds_per_sample": 0.01, "paper_epochs": None}}
     assert Costs([*lines, calibration]).seconds(other) == pytest.approx(6000 * 10 * 0.01)
     assert estimate([done, other], costs) == (pytest.approx(300), [other])
 
 
 def test_the_papers_batches_and_epochs():
-    assert fit_arguments(Job("mnist", "aa_bigan", 0, (1,), gamma=0.05)) == {
+    assert fit_arguments(training("mnist", "aa_bigan", 0, (1,), gamma=0.05)) == {
         "batch_size": 210,
         "min_anomalies": 10,
     }
-    assert fit_arguments(Job("cifar10", "aa_bigan", 0, (1,), gamma=0.01))["min_anomalies"] == 50
-    assert fit_arguments(Job("mnist", "agad", 0))["batch_size"] == 256
+    assert fit_arguments(training("cifar10", "aa_bigan", 0, (1,), gamma=0.01))["min_anomalies"] == 50
+    assert fit_arguments(training("mnist", "agad", 0))["batch_size"] == 256
     assert (
-        fit_arguments(Job("cardio", "aa_bigan"))["steps_per_epoch"] * epochs_of(Job("cardio", "aa_bigan"))
+        fit_arguments(training("cardio", "aa_bigan"))["steps_per_epoch"]
+        * epochs_of(training("cardio", "aa_bigan"))
         == STEPS
     )
-    assert epochs_of(Job("cifar10", "aa_bigan")) == 1000
-    assert epochs_of(Job("mnist", "deep_svdd")) is None
+    assert epochs_of(training("cifar10", "aa_bigan")) == 1000
+    assert epochs_of(training("mnist", "deep_svdd")) is None
 
 
 def test_parts_tell_known_from_unseen_and_hold_no_training_row():
     samples = samples_of("digits")
-    job = Job("digits", "agad", 3, (8,), gamma=0.1)
+    job = training("digits", "agad", 3, (8,), gamma=0.1)
     split = split_of(job, samples)
     parts = Parts(samples, split)
     assert parts.some_unseen
-    assert not Parts(samples, split_of(Job("digits", "agad", 3, gamma=0.5), samples)).some_unseen
+    assert not Parts(samples, split_of(training("digits", "agad", 3, gamma=0.5), samples)).some_unseen
     perfect = {
         part: {"a": np.where(parts.classes[part] == 8, 2.0, parts.labels[part] - 1.0)} for part in parts.x
     }
@@ -261,31 +266,41 @@ def test_baselines_without_labels_are_those_that_say_so():
 
 
 def test_the_command_line(tmp_path, monkeypatch):
-    run = CliRunner().invoke
-    assert "naive-agad" in run(main, ["reproduce"]).output
+    invoke = CliRunner().invoke
+    assert "naive-agad" in invoke(main, ["reproduce"]).output
     results = ["--results", str(tmp_path / "runs.jsonl")]
-    dry = run(main, ["reproduce", "naive-agad", "--dry-run", "--only", "normal_class=0", *results])
+    dry = invoke(main, ["reproduce", "naive-agad", "--dry-run", "--only", "normal_class=0", *results])
     assert dry.exit_code == 0
     assert "none was measured" in dry.output
     monkeypatch.delenv("AGAD_TF_DATA", raising=False)
-    missing = run(main, ["reproduce", "naive-agad", "--data", str(tmp_path), *results])
+    missing = invoke(main, ["reproduce", "naive-agad", "--data", str(tmp_path), *results])
     assert missing.exit_code == 2
     assert "mnist" in missing.output
     assert not (tmp_path / "runs.jsonl").exists()
-    unknown = run(main, ["reproduce", "agad-99", *results])
+    unknown = invoke(main, ["reproduce", "agad-99", *results])
     assert (unknown.exit_code, unknown.output.count("\n")) == (2, 1)
 
 
 def test_a_failed_run_ends_with_status_3(tmp_path, monkeypatch):
     from study import reproduce as command
 
-    monkeypatch.setattr(command, "_check_data", lambda jobs: None)
-    monkeypatch.setattr(command, "_train", lambda job, work, environment, code: pretend(job))
+    naive = dataclasses.replace(grids()["naive-agad"], make=pretend)
+    monkeypatch.setattr(command, "source_of", lambda dataset: dataset)
+    monkeypatch.setattr(command, "named", lambda table: naive)
     results = tmp_path / "runs.jsonl"
-    arguments = ["reproduce", "naive-agad", "--seeds", "1", "--results", str(results)]
+    arguments = [
+        "reproduce",
+        "naive-agad",
+        "--seeds",
+        "1",
+        "--work",
+        str(tmp_path),
+        "--results",
+        str(results),
+    ]
     assert CliRunner().invoke(main, arguments).exit_code == 0
-    failing = [Job("mnist", "agad", 7)]
-    monkeypatch.setattr("study.jobs.jobs_of", lambda name, seeds: failing)
+    failing = [training("mnist", "agad", 7)]
+    monkeypatch.setattr(command, "jobs_of", lambda name, seeds: failing)
     assert CliRunner().invoke(main, arguments).exit_code == 3
 
 
@@ -293,9 +308,9 @@ def test_a_failed_run_ends_with_status_3(tmp_path, monkeypatch):
 def test_a_real_run_watched_trains_the_same_weights(tmp_path):
     import keras
 
-    from study import grid_training
+    from study.training import make_model
 
-    lines = grid_training.train(TINY, tmp_path)
+    lines = train(TINY, tmp_path)
     reported = {line["policy"]: line for line in lines if line["chosen"]}
     assert set(reported) == {"last", "normal_only", "all_labels"}
     assert len({line["split_sha256"] for line in lines}) == 1
@@ -306,7 +321,7 @@ def test_a_real_run_watched_trains_the_same_weights(tmp_path):
     samples = samples_of("digits")
     split = split_of(TINY, samples)
     keras.utils.set_random_seed(0)
-    model = grid_training.make_model(TINY, samples)
+    model = make_model(TINY, samples)
     rows = split.train_normal
     model.fit(samples.x[rows], np.zeros(len(rows), int), epochs=2, seed=0, batch_size=256, verbose=0)
     from agad_tf.evaluation.metrics import auroc
@@ -324,10 +339,8 @@ def judged(lines):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, monkeypatch):
-    from study import grid_training
-
-    whole = grid_training.train(TINY, tmp_path / "whole")
-    monkeypatch.setattr(grid_training, "CHECKPOINT_EVERY", 1)
+    whole = train(TINY, tmp_path / "whole")
+    monkeypatch.setattr("study.training.CHECKPOINT_EVERY", 1)
     look = Parts.look
     seen = []
 
@@ -339,9 +352,9 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Parts, "look", killed)
     with pytest.raises(KeyboardInterrupt):
-        grid_training.train(TINY, tmp_path / "cut")
+        train(TINY, tmp_path / "cut")
     assert list(tmp_path.glob("cut/*/*.checkpoint"))
-    again = grid_training.train(TINY, tmp_path / "cut")
+    again = train(TINY, tmp_path / "cut")
     assert seen == [0, 1, 2]  # the first look was not made again
     assert judged(again) == judged(whole)
     assert again[0]["cpu_seconds"] is None
@@ -349,40 +362,33 @@ def test_a_killed_run_goes_on_and_ends_the_same(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_killed_between_its_last_epoch_and_its_lines_trains_no_epoch_again(tmp_path, monkeypatch):
-    from study import grid_training
-
     def killed(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as cut:
-        cut.setattr(grid_training, "lines_of", killed)
+        cut.setattr("study.training.lines_of", killed)
         with pytest.raises(KeyboardInterrupt):
-            grid_training.train(TINY, tmp_path / "cut")
+            train(TINY, tmp_path / "cut")
     look = Parts.look
     looks = []
     monkeypatch.setattr(Parts, "look", lambda self, scores: looks.append(1) or look(self, scores))
-    again = grid_training.train(TINY, tmp_path / "cut")
+    again = train(TINY, tmp_path / "cut")
     assert not looks
     assert again[0]["epoch_cpu_seconds"] > 0
-    assert judged(again) == judged(grid_training.train(TINY, tmp_path / "whole"))
+    assert judged(again) == judged(train(TINY, tmp_path / "whole"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["loky", "ray"])
 def test_workers_give_the_lines_that_one_process_gives(tmp_path, backend):
-    import functools
-
-    from study.reproduce import _train
-
     if backend == "ray":
         ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'agad-tf[ray]'")
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    jobs = [Job("digits", "isolation_forest", normal, image_size=8) for normal in (0, 1, 2)]
-    train = functools.partial(_train, work=tmp_path, environment={"TF_CPP_MIN_LOG_LEVEL": "3"})
+    jobs = [training("digits", "isolation_forest", normal, image_size=8) for normal in (0, 1, 2)]
     lines = {}
     for workers, name in ((1, "loky"), (2, backend)):
         path = tmp_path / f"{workers}.jsonl"
-        outcome = run_grid(jobs, path, train, workers, name, tell=lambda line: None)
+        outcome = run(jobs, path, train, tmp_path, workers, name, tell=lambda line: None)
         assert (outcome.done, outcome.failed) == (3, 0), read_lines(path)
         lines[workers] = sorted(
             judged(runs_in(path)), key=lambda line: (line["config_sha256"], line["policy"])
@@ -391,10 +397,10 @@ def test_workers_give_the_lines_that_one_process_gives(tmp_path, backend):
 
 
 def test_a_calibration_is_measured_on_the_data():
-    from study.grid_costs import calibrate
+    from study.costs import calibrate
 
-    job = Job("digits", "isolation_forest", 3, image_size=8)
-    line = calibrate(job)
+    job = training("digits", "isolation_forest", 3, image_size=8)
+    line = {"job": job} | calibrate(job)
     found = line["calibration"]
     assert found["samples"] == len(split_of(job, samples_of("digits")).train_normal)
     assert found["paper_epochs"] == 1

@@ -8,6 +8,7 @@ import pytest
 
 from study import readings
 from study.development import DevelopmentData
+from study.job import Job
 
 
 def curve(*values, **constant):
@@ -89,28 +90,28 @@ def test_what_follows_auroc_is_told():
     assert readings.tracking_table([run], "default")[2].endswith("| all | -1.00 | +1.00 |")
 
 
-def test_the_ledger_counts_collapses_of_both_modes(tmp_path):
+def test_the_ledger_counts_collapses_of_both_modes():
     records = [
         record("default", [0.8, 0.9]),
         record("literal", [0.9, 0.3]),
         record("literal", [0.9, 0.9], seed=1),
     ]
-    text = readings.ledger(records, tmp_path / "stability.jsonl")
+    text = readings.ledger(records)
     assert "| default | 0.05 | reconstruction | 1 | 0 | 0 | 0 | 0.900 | 0.900 |" in text
     assert "| literal | 0.05 | reconstruction | 2 | 1 | 1 | off | 0.600 | 0.300 |" in text
 
 
-def test_raw_weights_that_collapse_under_a_steady_average_are_counted(tmp_path):
+def test_raw_weights_that_collapse_under_a_steady_average_are_counted():
     run = record("default", [0.8, 0.9])
     run["curve"][-1]["raw"] = 0.2
-    text = readings.ledger([run], tmp_path / "stability.jsonl")
+    text = readings.ledger([run])
     assert "| default | 0.05 | reconstruction | 1 | 0 | 0 | 0 | 0.900 | 0.900 |" in text
     assert "| default | 0.05 | raw | 1 | 1 | 1 | 0 | 0.200 | 0.200 |" in text
 
 
-def test_longer_runs_have_tables_of_their_own(tmp_path):
+def test_longer_runs_have_tables_of_their_own():
     long = [record("default", [0.7, 0.9, 0.8, 0.6]), record("default", [0.7, 0.9, 0.8, 0.8], seed=1)]
-    text = readings.ledger([record("default", [0.8, 0.9])], tmp_path / "a", long, tmp_path / "b")
+    text = readings.ledger([record("default", [0.8, 0.9])], long)
     short, _, longer = text.partition("## Longer runs")
     assert "| default | 0.05 | reconstruction | 1 | 0 | 0 | 0 | 0.900 | 0.900 |" in short
     assert "| default | 0.05 | reconstruction | 2 | 1 | 1 | 0 | 0.700 | 0.600 |" in longer
@@ -133,9 +134,13 @@ def small_problem():
 
 @pytest.fixture(scope="module")
 def traced(small_problem):
-    from study.collapse import trace
+    import keras
 
-    return trace(small_problem, 8, 1, 32, 3, every=1, settings={"literal": True})
+    from study.collapse import trace, traced_model
+
+    keras.utils.set_random_seed(3)
+    model = traced_model((8, 8, 1), "encoder_decoder", "shared", True, "fused", 3, literal=True)
+    return trace(model, small_problem, epochs=1, batch_size=32, seed=3, every=1)
 
 
 def test_a_traced_step_is_the_untraced_one_and_its_parts_add_up(small_problem, traced):
@@ -147,9 +152,7 @@ def test_a_traced_step_is_the_untraced_one_and_its_parts_add_up(small_problem, t
     keras.utils.set_random_seed(3)
     plain = AGAD((8, 8, 1), "encoder_decoder", score="fused", seed=3)
     plain.compile(literal=True)
-    x = np.concatenate([small_problem.normal, small_problem.anomaly])
-    y = np.repeat([0, 1], [40, 10])
-    history = plain.fit(x, y, 32, 1, seed=3, min_anomalies=4, verbose=0).history
+    history = plain.fit(*small_problem.train, 32, 1, seed=3, min_anomalies=4, verbose=0).history
     steps = traced["steps"]
     # float32 sums in another order
     assert np.mean([step["norm/total"] for step in steps]) == pytest.approx(
@@ -172,8 +175,8 @@ def test_traces_are_drawn(traced, tmp_path):
     assert (tmp_path / "traces.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_run_in_a_used_model_is_the_run_in_a_new_one(tmp_path):
-    from study.stability import run_job
+def test_a_run_in_a_used_model_is_the_run_in_a_new_one(tmp_path, monkeypatch):
+    from study import stability
 
     rng = np.random.default_rng(0)
     y = np.where(np.arange(600) % 4, 5, np.arange(600) % 10)
@@ -185,10 +188,11 @@ def test_a_run_in_a_used_model_is_the_run_in_a_new_one(tmp_path):
         y_test=np.arange(10),
     )
     how = {"epochs": 2, "image_size": 8, "normals": 12, "batch_size": 8, "test_normals": 5}
-    job = {"switch": "default", "source": "mnist", "normal_class": 5, "gamma": 0.05, "seed": 1} | how
-    models = {}
-    fresh = run_job(job, str(tmp_path), models)
-    run_job(job | {"seed": 2, "gamma": 0.0}, str(tmp_path), models)
-    again = run_job(job, str(tmp_path), models)
+    monkeypatch.setenv("AGAD_TF_DATA", str(tmp_path))
+    job = Job(switch="default", source="mnist", normal_class=5, gamma=0.05, seed=1, **how)
+    fresh = stability.make(job, tmp_path)
+    assert len(fresh["split_sha256"]) == 64
+    stability.make(job.but(seed=2, gamma=0.0), tmp_path)
+    again = stability.make(job, tmp_path)
     for epoch, same in zip(again["curve"], fresh["curve"], strict=True):
         assert epoch == pytest.approx(same, rel=1e-6)

@@ -19,6 +19,9 @@ SMALL = {
     "f_anogan": {"latent_dim": 4},
     "isolation_forest": {},
     "oc_svm": {},
+    "neighbours": {},
+    "gradient_boosting": {},
+    "stacked": {},
 }
 KERAS = tuple(name for name in BASELINES if issubclass(BASELINES[name], keras.Model))
 CLASSICAL = tuple(name for name in BASELINES if name not in KERAS)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from agad_tf.data.samples import Samples, encode_labels, label_vector
 from agad_tf.data.sources.images import decode_all, decode_image, image_array
+from agad_tf.data.sources.memory import check_memory
 from agad_tf.data.sources.tables import table_array
 from agad_tf.errors import InputError
 
@@ -22,6 +26,10 @@ _LAYOUTS = (
         "test": ("test_images", "test_labels"),
     },
 )
+_ARCHIVE_ERRORS = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, MemoryError, RuntimeError,
+)  # fmt: skip
+"""What damaged, encrypted or oversized .npz archives raise, beside ValueError."""
 _PACKED = ("train_bytes", "train_offsets", "y_train", "test_bytes", "test_offsets", "y_test")
 _Form = tuple[tuple[int, int] | None, int | None, str]  # image size, channels, crop
 _TAKEN = (
@@ -45,6 +53,9 @@ def load_npz(
       (CIFAR-100);
     - `X` and `y`, or `x` and `y`, without a split.
 
+    `group` beside `X` and `y`, and `group_train`, `group_test` (and `group_val`) beside the others, say which
+    rows belong together: one string or number a row.
+
     Two-dimensional data are a table, others are images: integers 0..255 or floats in [0, 1], which become
     uint8. `class_names` and `feature_names` are used where present. Nothing is unpickled.
 
@@ -60,9 +71,10 @@ def load_npz(
             )
         with archive:
             return _from_archive(_Archive(path, archive), (image_size, channels, crop))
-    except (zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
+    except _ARCHIVE_ERRORS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
-            f"{path}: expected an .npz archive, received: {' '.join(str(error).split())}"
+            f"{path}: expected an .npz archive that fits into memory, received: {reason}"
         ) from error
     except InputError:
         raise
@@ -81,6 +93,7 @@ class _Archive:
         return key in self.keys
 
     def __getitem__(self, key: str) -> np.ndarray:
+        self._check_size(key)
         try:
             return self._archive[key]
         except ValueError as error:
@@ -89,11 +102,54 @@ class _Archive:
                 "without pickle (Python objects) or is damaged; save it with a plain dtype"
             ) from error
 
+    def _check_size(self, key: str) -> None:
+        """Refuses an array that says it is larger than its bytes, or than this machine's memory."""
+        member = self._archive.zip.getinfo(
+            f"{key}.npy" if f"{key}.npy" in self._archive.zip.namelist() else key
+        )
+        with self._archive.zip.open(member) as file:
+            version = np.lib.format.read_magic(file)
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            if version not in read:
+                return
+            shape, _, dtype = read[version](file)
+            stored = member.file_size - file.tell()
+        needed = math.prod(shape) * dtype.itemsize
+        if needed > stored and not dtype.hasobject:
+            raise InputError(
+                f"{self.what(key)}: expected {needed} bytes for shape {shape}, received {stored}; copy "
+                "the file again"
+            )
+        check_memory(needed, self.what(key))
+
     def what(self, key: str) -> str:
         return f"{self.path} array '{key}'"
 
     def names(self, key: str) -> tuple[str, ...] | None:
-        return tuple(str(name) for name in self[key]) if key in self else None
+        if key not in self:
+            return None
+        if self[key].ndim != 1:
+            raise InputError(
+                f"{self.what(key)}: expected a list of names, received shape {self[key].shape}; store a name "
+                "for each"
+            )
+        return tuple(str(name) for name in self[key])
+
+    def group(self, keys: Mapping[str, int]) -> np.ndarray | None:
+        """The groups of the parts after each other: array to its number of rows; None where there is none."""
+        found = [key for key in keys if key in self]
+        if not found:
+            return None
+        pieces = []
+        for key, rows in keys.items():
+            received = self[key].shape if key in self else "no such array"
+            if received != (rows,):
+                raise InputError(
+                    f"{self.what(key)}: expected one group for each of {rows} rows, as in '{found[0]}', "
+                    f"received {received}"
+                )
+            pieces.append(self[key].astype(str))
+        return np.concatenate(pieces)
 
 
 def _from_archive(archive: _Archive, form: _Form) -> Samples:
@@ -156,7 +212,12 @@ def _plain(
         part=None if None in pairs else np.concatenate(parts),
         normal_classes=normal,
         feature_names=feature_names if table else None,
+        group=archive.group({_group_key(part): len(x) for part, x in zip(pairs, arrays, strict=True)}),
     )
+
+
+def _group_key(part: str | None) -> str:
+    return "group" if part is None else f"group_{part.replace('validation', 'val')}"
 
 
 def _join_labels(archive: _Archive, labels: list[np.ndarray]) -> np.ndarray:
@@ -198,5 +259,11 @@ def _packed(archive: _Archive, form: _Form) -> Samples:
         _join_labels(archive, labels), str(archive.path), table=False, class_names=names
     )
     return Samples(
-        archive.path.stem, x, classes, class_names, part=np.concatenate(parts), normal_classes=normal
+        archive.path.stem,
+        x,
+        classes,
+        class_names,
+        part=np.concatenate(parts),
+        normal_classes=normal,
+        group=archive.group({f"group_{part}": len(labels[i]) for i, part in enumerate(("train", "test"))}),
     )

@@ -41,6 +41,16 @@ class FileStore:
         return self.listing.root
 
     @cached_property
+    def _headers(self) -> list[tuple[tuple[int, int], bool]]:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            return list(pool.map(image_header, self.listing.files))
+
+    @cached_property
+    def depth(self) -> int:
+        """Channels of the images as they are read, 1 or 3."""
+        return self.channels or (1 if all(grey for _, grey in self._headers) else 3)
+
+    @cached_property
     def shape(self) -> tuple[int, int, int, int]:
         """(n, height, width, channels), from the headers of the files.
 
@@ -48,19 +58,16 @@ class FileStore:
             InputError: an unreadable file, or mixed sizes without an image size.
         """
         files = self.listing.files
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            headers = list(pool.map(image_header, files))
-        channels = self.channels or (1 if all(grey for _, grey in headers) else 3)
         if self.image_size is not None:
-            return (len(files), *self.image_size, channels)
-        size = headers[0][0]
-        for file, (other, _) in zip(files, headers, strict=True):
+            return (len(files), *self.image_size, self.depth)
+        size = self._headers[0][0]
+        for file, (other, _) in zip(files, self._headers, strict=True):
             if other != size:
                 raise MixedSizesError(
                     f"{file}: expected {size_text(size)} (height x width) as in {files[0]}, received "
                     f"{size_text(other)}; pass an image size to resize all images"
                 )
-        return (len(files), *size, channels)
+        return (len(files), *size, self.depth)
 
     @cached_property
     def digests(self) -> np.ndarray:
@@ -104,8 +111,8 @@ class FileStore:
         return "" if path is None else os.path.relpath(path, self.root)
 
     def in_memory(self, size: tuple[int, int]) -> ArrayStore:
-        """All images, each decoded once and kept at `size`; their digests are those of the stored pixels."""
-        out = np.empty((len(self.listing.files), *size, self.shape[-1]), np.uint8)
+        """All images, each decoded once and kept at `size`; their digests are those of the pixels before."""
+        out = np.empty((len(self.listing.files), *size, self.depth), np.uint8)
 
         def one(row: int) -> bytes:
             pixels = self._one(row)
@@ -116,5 +123,5 @@ class FileStore:
         return ArrayStore(out, np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16))
 
     def _one(self, row: int) -> np.ndarray:
-        pixels = set_channels(self.image(row), self.shape[-1])
+        pixels = set_channels(self.image(row), self.depth)
         return pixels if self.image_size is None else resize_uint8(pixels, self.image_size, self.crop)

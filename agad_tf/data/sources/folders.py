@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 _MASKS = "ground_truth"
 _KINDS_IN = ("anomaly", "anomalies", "anomalous", "abnormal", "defect", "defects", "bad")
 """Folders whose subfolders are kinds of anomaly, a class each."""
-_EMPTY = "a folder without images, which is no part and no class"
+_EMPTY = "a folder without images"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def list_folder(root: Path) -> Listing:
 
     Subfolders of `anomaly/` (or defect, bad and the like) are kinds of anomaly: each is a class of its name.
     Subfolders of other class folders belong to the class. Links are followed. A class folder without images
-    is no class.
+    is no class, but for `normal/` or `good/`.
 
     Where `ground_truth/` lies beside them (the layout of MVTec AD), the mask of `test/<defect>/<name>.*` is
     `ground_truth/<defect>/<name>_mask.*` or `<name>.*`, or the folder `<name>/` of several (MVTec LOCO). The
@@ -75,7 +75,10 @@ def list_folder(root: Path) -> Listing:
     rows = _settle_parts(root, rows)
     found = _find_masks(root, rows, masks, left_out)
     tell(root, left_out)
-    class_names = tuple(sorted({row.name for row in rows}))
+    # An empty normal/ still says which class is normal: data of anomalies alone can be judged.
+    empty = {one.path.name for one in left_out if one.reason == _EMPTY}
+    named = {name for name in empty if name.casefold() in NORMAL_NAMES}
+    class_names = tuple(sorted({row.name for row in rows} | named))
     return Listing(
         root.resolve().name,
         root,

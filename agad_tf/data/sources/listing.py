@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from agad_tf.csv_rows import CsvFile
 from agad_tf.data.samples import NORMAL_NAMES, normal_by_name
 from agad_tf.data.sources.files import LeftOut
 from agad_tf.errors import InputError
@@ -38,7 +38,7 @@ class Listing:
         root: folder that the files are told relative to.
         files: one a row.
         classes: int64 (n,), index into `class_names`.
-        class_names: one name a class; each has files.
+        class_names: one name a class; a normal class may have no file.
         part: (n,) of 'train', 'validation' or 'test' where the source gives a split, else None.
         normal_classes: indices of the normal classes where the source says so, else None.
         masks: pixel masks of the anomalies, one a row, None where there is none; None without any.
@@ -60,22 +60,8 @@ class Listing:
 
 def is_manifest(path: Path) -> bool:
     """Whether a CSV file lists images: its header names a column path (file, filename, image)."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-    except UnicodeDecodeError:
-        return False  # the reader of tables says what is wrong with it
-    return any(name in _PATH_NAMES for name in _split(header))
-
-
-def _split(header: str) -> list[str]:
-    return [
-        name.casefold().strip() for row in csv.reader([header], delimiter=_delimiter(header)) for name in row
-    ]
-
-
-def _delimiter(header: str) -> str:
-    return max(",;\t", key=header.count)
+    names = CsvFile(path, header=True).names
+    return any(name.casefold() in _PATH_NAMES for name in names)
 
 
 def list_manifest(path: Path) -> Listing:
@@ -85,7 +71,8 @@ def list_manifest(path: Path) -> Listing:
     - label: 0, normal or good; 1, anomaly, anomalous, defect or bad. Not needed where the classes say it;
     - class: any name; without it the classes are normal and anomaly;
     - split: train, validation (val, valid) or test, in every row or in none;
-    - mask: pixel mask of an anomaly, relative to the manifest's folder, or empty.
+    - mask: pixel mask of an anomaly, relative to the manifest's folder, or a folder of several, or empty;
+    - group: which images belong together (part, patient), in any words; empty for one that stands alone.
 
     Other columns are not read.
 
@@ -93,17 +80,16 @@ def list_manifest(path: Path) -> Listing:
         InputError: neither label nor class, a missing file, an unknown label or split, a class with both
             labels; names the line.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            columns = _split(header)
-            records = [
-                (number, dict(zip(columns, (cell.strip() for cell in row), strict=False)))
-                for number, row in enumerate(csv.reader(file, delimiter=_delimiter(header)), 2)
-                if any(cell.strip() for cell in row)
-            ]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: expected a CSV file in UTF-8, received something else ({error})") from None
+    file = CsvFile(path, header=True)
+    columns = [name.casefold() for name in file.names]
+    records = []
+    for row in file:
+        if row.error is not None:
+            raise InputError(f"{path} line {row.line}: {row.error}")
+        if row.blank:
+            _log.warning("%s: line %d is empty: passed over", path, row.line)
+        else:
+            records.append((row.line, dict(zip(columns, row.cells, strict=True))))
     if not records:
         raise InputError(f"{path}: expected images under the header, received none; add rows")
     if "label" not in columns and "class" not in columns:
@@ -139,6 +125,12 @@ def list_manifest(path: Path) -> Listing:
     if "mask" in columns:
         given = [record.get("mask") for _, record in records]
         masks = tuple(str(path.parent / mask) if mask else None for mask in given)
+        for (line, _), mask in zip(records, masks, strict=True):
+            if mask is not None and not (Path(mask).is_file() or Path(mask).is_dir()):
+                raise InputError(
+                    f"{path} line {line}: expected a mask, found none at '{mask}'; give its path relative to "
+                    "the manifest, or leave the cell empty"
+                )
     return Listing(
         path.stem,
         path.parent,
@@ -148,6 +140,7 @@ def list_manifest(path: Path) -> Listing:
         _parts(path, records) if "split" in columns else None,
         normal,
         masks,
+        group=np.array([record.get("group", "") for _, record in records]) if "group" in columns else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from agad_tf.data.sources.groups import group_by_path
 from agad_tf.data.sources.images import check_crop, image_array, read_image
 from agad_tf.data.sources.listing import Listing, is_manifest, list_manifest
 from agad_tf.data.sources.shards import is_shard_folder, load_shards
-from agad_tf.data.sources.tables import load_csv, load_mat
+from agad_tf.data.sources.tables import frame_samples, in_order, load_csv, load_mat
 from agad_tf.errors import InputError
+from agad_tf.frames import is_frame
 
 __all__ = ["Samples", "list_images", "load_samples", "read_image"]
 
@@ -30,12 +32,13 @@ _SUFFIXES = (".npz", ".csv", ".mat")
 
 
 def load_samples(
-    spec: str | Path,
+    spec,
     *,
     image_size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     label_column: str | int | None = None,
     crop: str = "stretch",
+    columns: Sequence[str] | None = None,
     group: str | None = None,
     lazy: bool = False,
 ) -> Samples:
@@ -53,6 +56,7 @@ def load_samples(
               AD. JPEG, PNG and BMP files, read as `read_image` says;
             - a `.csv` manifest of image files (see `agad_tf.data.sources.listing.list_manifest`);
             - a folder of shards that `agad-tf prepare` wrote;
+            - a data frame of pandas with a label column;
             - "tfds:NAME": an image classification set of TensorFlow Datasets (extra `tfds`).
             A relative path that does not exist is also looked for under the folder in $AGAD_TF_DATA and in
             its direct subfolders, with and without the suffixes above.
@@ -62,6 +66,8 @@ def load_samples(
         label_column: name or position of the label in a CSV file; None: see
             `agad_tf.data.sources.tables.load_csv`.
         crop: what a resize does to another aspect: "stretch" it, or cut out the "centre" of the new aspect.
+        columns: names of the columns that a table must have, in the order they are wanted; None takes those
+            that it has.
         group: which files belong together and must stay on one side of a split: "parent" for those of one
             folder, or a regular expression for their paths below the source, whose first parentheses (or
             whole match) name the group: `"part(\\\\d+)"`. None takes the column or array `group` of a
@@ -71,7 +77,7 @@ def load_samples(
     Returns:
         The samples. Images are uint8 (n, height, width, channels): integer arrays are taken as 0..255, floats
         as [0, 1], times 255 and rounded; those of shards are a `LazyRows` of the same shape. Tables are
-        float32 (n, features) with raw values.
+        float64 (n, features) with raw values.
 
     Raises:
         InputError: nothing found (says where it looked), unknown layout, no or unreadable images, mixed
@@ -83,6 +89,9 @@ def load_samples(
         raise InputError(
             f"expected channels 1 or 3, received {channels}; leave it out to keep what the images have"
         )
+    if is_frame(spec):
+        _check_no_group("frame", group)
+        return in_order(frame_samples(spec, label_column), columns)
     if spec == "digits":
         _check_no_group(spec, group)
         return _digits(size, channels)
@@ -108,11 +117,11 @@ def load_samples(
     _check_no_group(path, group)
     suffix = path.suffix.casefold()
     if suffix == ".npz":
-        return load_npz(path, size, channels, crop)
+        return in_order(load_npz(path, size, channels, crop), columns)
     if suffix == ".csv":
-        return load_csv(path, label_column)
+        return in_order(load_csv(path, label_column, columns), columns)
     if suffix == ".mat":
-        return load_mat(path)
+        return in_order(load_mat(path), columns)
     raise InputError(
         f"{path}: expected a folder of images or a file ending in {', '.join(_SUFFIXES)}, received '{suffix}'"
     )

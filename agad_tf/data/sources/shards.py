@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from agad_tf.data.content import with_shape
+from agad_tf.data.content import pixel_digest, with_shape
 from agad_tf.data.rows import LazyRows
 from agad_tf.data.samples import Samples
 from agad_tf.data.sources.groups import group_by_path
@@ -93,7 +93,8 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a folder of shards; all its files are there, in the sizes it says.
 
     Raises:
-        InputError: no or another kind of manifest, an unfinished folder, missing or cut files.
+        InputError: no or another kind of manifest, an unfinished folder, missing or cut files, or a name that
+            leads out of the folder.
     """
     if folder.name.endswith(".partial") and not (folder / MANIFEST).is_file():
         raise InputError(
@@ -102,10 +103,14 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        if manifest["format"] != FORMAT or manifest["version"] != VERSION:
-            raise ValueError("another format or version")
+        _check_manifest(manifest)
         for shard in manifest["shards"]:
             for name, size in ((shard["file"], shard["bytes"]), (shard["index"], shard["index_bytes"])):
+                if Path(name).name != name:
+                    raise InputError(
+                        f"{folder / MANIFEST}: expected names of files beside it, received '{name}'; prepare "
+                        "the shards anew"
+                    )
                 received = (folder / name).stat().st_size if (folder / name).is_file() else None
                 if received != size:
                     raise InputError(
@@ -120,6 +125,26 @@ def read_manifest(folder: Path) -> Manifest:
             "prepare the shards anew"
         ) from None
     return manifest
+
+
+def _check_manifest(manifest: Manifest) -> None:
+    """Raises ValueError, KeyError or TypeError at what no manifest of ours holds."""
+    if manifest["format"] != FORMAT or manifest["version"] != VERSION:
+        raise ValueError("another format or version")
+    shape, names = manifest["image_shape"], manifest["class_names"]
+    if len(shape) != 3 or any(type(side) is not int or side < 1 for side in shape):
+        raise ValueError(f"image_shape {shape}")
+    if not all(isinstance(text, str) for text in (*names, manifest["name"], manifest["root"])):
+        raise ValueError("names that are no text")
+    if any(type(index) is not int or not 0 <= index < len(names) for index in manifest["normal_classes"]):
+        raise ValueError(f"normal_classes {manifest['normal_classes']}")
+    if not manifest["shards"]:
+        raise ValueError("no shards")
+    for shard in manifest["shards"]:
+        if not all(isinstance(shard[key], str) for key in ("file", "index", "index_sha256")):
+            raise ValueError("a shard without the names of its files")
+        if type(shard["records"]) is not int:
+            raise ValueError(f"records {shard['records']}")
 
 
 def verify_shards(folder: Path) -> list[str]:
@@ -142,7 +167,7 @@ class ShardStore:
     def __init__(self, folder: Path, manifest: Manifest):
         self.folder = folder
         self.manifest = manifest
-        indices = [self._index(folder / shard["index"]) for shard in manifest["shards"]]
+        indices = [self._index(shard) for shard in manifest["shards"]]
         rows = np.concatenate([index["row"] for index in indices])
         # Shards hold normals and anomalies apart; here they are in the order of the source again.
         self._order = np.argsort(rows)
@@ -150,19 +175,40 @@ class ShardStore:
         self._shard = np.repeat(np.arange(len(indices), dtype=np.int32), [len(i["row"]) for i in indices])
         self._shard = self._shard[self._order]
         self._offset = self.column("offset")
+        self._pixel_digests = self.column("digest")
         self.shape = (len(rows), *manifest["image_shape"])
         self._bytes = int(np.prod(manifest["image_shape"]))
         self._files: dict[int, int] = {}
 
-    @staticmethod
-    def _index(path: Path) -> dict[str, np.ndarray]:
+    def _index(self, shard: dict[str, Any]) -> dict[str, np.ndarray]:
+        path = self.folder / shard["index"]
+        if file_sha256(path) != shard["index_sha256"]:
+            raise InputError(
+                f"{path}: expected the content that the manifest has the checksum of, received another; copy "
+                "the folder again, or prepare the shards anew"
+            )
         try:
             with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files if name != "about"}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                index = {name: archive[name] for name in archive.files if name != "about"}
+                lengths = {len(index[name]) for name in ("row", "offset", "digest", "part", "class")}
+        except (
+            OSError,
+            ValueError,
+            EOFError,
+            KeyError,
+            TypeError,
+            MemoryError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise InputError(
                 f"{path}: expected the index of a shard, received something else; prepare anew"
             ) from error
+        if lengths != {shard["records"]}:
+            raise InputError(
+                f"{path}: expected {shard['records']} entries as in the manifest, received others"
+            )
+        return index
 
     def has(self, name: str) -> bool:
         """Whether the indices have this value."""
@@ -180,13 +226,13 @@ class ShardStore:
     @cached_property
     def digests(self) -> np.ndarray:
         """Content digest of each image, uint8 (n, 16), made from those of the pixels that the index holds."""
-        return with_shape(self.column("digest"), self.shape[1:])
+        return with_shape(self._pixel_digests, self.shape[1:])
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """The images at these positions, uint8 (len(rows), height, width, channels).
 
         Raises:
-            InputError: a shard that has become shorter.
+            InputError: a shard that has become shorter, or an image that is not the one that was stored.
         """
         out = np.empty((len(rows), *self.shape[1:]), np.uint8)
         flat = memoryview(out.reshape(-1))
@@ -200,6 +246,12 @@ class ShardStore:
                 raise InputError(
                     f"{self.folder / name}: expected {size} bytes at {offset}, received {received}; "
                     "the file has changed: prepare the shards anew"
+                )
+            if pixel_digest(out[index]) != self._pixel_digests[rows[index]].tobytes():
+                name = self.manifest["shards"][shard]["file"]
+                raise InputError(
+                    f"{self.folder / name}: expected the image stored at {offset}, received another: "
+                    "the file has changed; copy the folder again, or prepare the shards anew"
                 )
         return out
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agad_tf.csv_rows import LABEL_NAMES, MISSING, CsvFile, Record, is_unnamed, label_position
 from agad_tf.data.samples import Samples, encode_labels, label_vector
+from agad_tf.data.sources.memory import check_memory
 from agad_tf.errors import InputError
+from agad_tf.frames import column_names, named_columns, numbers
+from agad_tf.identity import Identity, check_names
+
+if TYPE_CHECKING:
+    import h5py
 
 _log = logging.getLogger(__name__)
 
-LABEL_NAMES = ("label", "y", "class", "target")
-_MISSING = frozenset(("", "?", "na", "n/a", "nan", "null", "none"))
-
 
 def table_array(x: np.ndarray, what: str, feature_names: Sequence[str] | None = None) -> np.ndarray:
-    """Checks a numeric table and returns it as float32 (rows, features).
+    """Checks a numeric table and returns it as float64 (rows, features): scaling makes it float32.
 
     Raises:
         InputError: another shape or type, no rows or columns, missing values, infinities or values beyond
@@ -33,11 +38,11 @@ def table_array(x: np.ndarray, what: str, feature_names: Sequence[str] | None = 
         raise InputError(
             f"{what}: expected numbers, received dtype {x.dtype}; encode text columns as numbers"
         )
-    with np.errstate(over="ignore"):
-        table = x.astype(np.float32)
+    table = x.astype(np.float64)
+    _tell_merged(x, what, feature_names)
     for bad, wanted, received in (
         (np.isnan(table), "a value in every row", "missing values (NaN)"),
-        (np.isinf(table), "finite values within float32", "infinite values"),
+        (np.abs(table) > np.finfo(np.float32).max, "finite values within float32", "infinite values"),
     ):
         rows = bad.sum(axis=0)
         if rows.any():
@@ -49,108 +54,178 @@ def table_array(x: np.ndarray, what: str, feature_names: Sequence[str] | None = 
     return table
 
 
+_FEW_STEPS = 256
+
+
+def _tell_merged(x: np.ndarray, what: str, names: Sequence[str] | None) -> None:
+    """Says so where a narrow type has rounded a column with a large offset to a few values."""
+    if x.dtype.kind != "f" or x.dtype.itemsize >= 8:
+        return
+    smallest, largest = x.min(axis=0), x.max(axis=0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        step = np.spacing(np.maximum(np.abs(smallest), np.abs(largest)))
+        # Whole numbers that the type holds exactly have lost nothing.
+        whole = (step <= 0.25) & (x == np.rint(x)).all(axis=0)
+        few = (largest > smallest) & (largest - smallest < _FEW_STEPS * step) & ~whole
+    if few.any():
+        column = int(np.argmax(few))
+        _log.warning(
+            "%s: column %s: %s holds %d steps between its smallest and its largest value (%d such columns): "
+            "values may have merged; pass float64",
+            what,
+            _column(column, names),
+            x.dtype,
+            round(float((largest - smallest)[column] / step[column])),
+            np.count_nonzero(few),
+        )
+
+
 def _column(index: int, names: Sequence[str] | None) -> str:
-    return f"'{names[index]}'" if names is not None else str(index)
+    return repr(names[index]) if names is not None else str(index)
 
 
-def load_csv(path: Path, label_column: str | int | None = None) -> Samples:
-    """Reads a table from a CSV file, separated by commas, semicolons or tabs.
+def load_csv(
+    path: Path, label_column: str | int | None = None, columns: Sequence[str] | None = None
+) -> Samples:
+    """Reads a table from a CSV file; see `agad_tf.csv_rows` for what is read.
 
     The first row is a header when it names the label column or when none of its cells is a number. The label
     column is `label_column` (a name, or a position from 0), else the one called label, y, class or target
     (several such columns are refused), else the last. Labels 0 and 1 mean normal and anomaly; of text
-    labels 'normal' and 'good' are normal.
+    labels 'normal' and 'good' are normal. A column without a name that counts the rows, or is empty, is left
+    out, and so are empty rows; both are told.
+
+    Where the names of its `columns` are known and the file has a header, no other column is taken for the
+    label than `label_column` or one of these four names.
 
     Raises:
         InputError: no such column, text or missing values (names the column and the first row), rows of
             unequal length, or no UTF-8 text.
     """
-    rows, lines = _read_rows(path)
-    first = [cell.strip() for cell in rows[0]]
-    folded = [cell.casefold() for cell in first]
-    named = (
-        label_column in first
-        if isinstance(label_column, str)
-        else any(name in folded for name in LABEL_NAMES)
-    )
-    header = named or not any(_is_number(cell) for cell in first)
-    names = tuple(first) if header else None
-    if header:
-        rows, lines = rows[1:], lines[1:]
-    if not rows:
-        raise InputError(f"{path}: expected rows under the header, received none")
-    label = _label_position(path, label_column, names, len(first))
-    cells = [[cell.strip() for cell in row] for row in rows]
-    label_cells = [row.pop(label) for row in cells]
-    feature_names = names[:label] + names[label + 1 :] if names else None
-    label_name = _column(label, names)
-    missing = [line for cell, line in zip(label_cells, lines, strict=True) if cell.casefold() in _MISSING]
-    if missing:
-        raise InputError(
-            f"{path}: expected a label in every row, received none in column {label_name} of line "
-            f"{missing[0]} ({len(missing)} such rows); fill or remove these rows"
-        )
-    # Positions in the file, for a table without a header: the label column counts too.
-    columns = [_column(index, names) for index in range(len(first)) if index != label]
-    x = table_array(_numbers(path, cells, lines, columns), str(path), feature_names)
-    labels = np.array(label_cells)
-    if all(_is_number(cell) for cell in label_cells):
-        labels = labels.astype(np.float64)
-    labels = label_vector(labels, len(x), f"{path} column {label_name}")
-    classes, class_names, normal = encode_labels(labels, str(path), table=True)
-    return Samples(path.stem, x, classes, class_names, normal_classes=normal, feature_names=feature_names)
-
-
-def _read_rows(path: Path) -> tuple[list[list[str]], list[int]]:
-    rows, lines = [], []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
-            for row in reader:
-                if not any(cell.strip() for cell in row):
-                    continue
-                if rows and len(row) != len(rows[0]):
-                    raise InputError(
-                        f"{path}: expected {len(rows[0])} columns as in the first row, received {len(row)} "
-                        f"in line {reader.line_num}; mend or remove that line"
-                    )
-                rows.append(row)
-                lines.append(reader.line_num)
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: expected a CSV file in UTF-8, received other bytes ({error.reason}); convert it"
-        ) from error
-    except csv.Error as error:
-        raise InputError(f"{path}: expected a CSV file, received what cannot be parsed ({error})") from error
-    if not rows:
-        raise InputError(f"{path}: expected a CSV file with rows, received an empty file")
-    if len(rows[0]) < 2:
+    file = CsvFile(path, columns or (), label_column)
+    if file.width < 2:
         raise InputError(
             f"{path}: expected at least a feature and a label column, received one column; check the "
             "separator"
         )
-    return rows, lines
+    records = _records(file)
+    label = _label_position(path, label_column, file.names, file.width, columns)
+    columns = [column for column in range(file.width) if column != label]
+    if file.names is not None:
+        columns = [c for c in columns if not (is_unnamed(file.names[c]) and _is_index(file, records, c))]
+        names = tuple(file.names[column] for column in columns)
+        check_names(names, str(path))
+    else:
+        names = None
+    if not columns:
+        raise InputError(f"{path}: expected at least a feature and a label column, received only the label")
+    missing = [record.line for record in records if record.cells[label].casefold() in MISSING]
+    if missing:
+        raise InputError(
+            f"{path}: expected a label in every row, received none in column {_column(label, file.names)} of "
+            f"line {missing[0]} ({len(missing)} such rows); fill or remove these rows"
+        )
+    x = table_array(_numbers(file, records, columns), str(path), names)
+    label_cells = [record.cells[label] for record in records]
+    numbers = [file.number(cell) for cell in label_cells]
+    labels = np.array(numbers if all(isinstance(number, float) for number in numbers) else label_cells)
+    labels = label_vector(labels, len(x), f"{path} column {_column(label, file.names)}")
+    classes, class_names, normal = encode_labels(labels, str(path), table=True)
+    return Samples(path.stem, x, classes, class_names, normal_classes=normal, feature_names=names)
 
 
-def _label_position(path: Path, wanted: str | int | None, names: tuple[str, ...] | None, columns: int) -> int:
-    if isinstance(wanted, str):
-        if names is None:
+def in_order(samples: Samples, columns: Sequence[str] | None) -> Samples:
+    """A table with its columns in the order of `columns`, matched by name; None leaves them as they are.
+
+    Raises:
+        InputError: columns that are missing or unknown.
+    """
+    if columns is None or samples.x.ndim != 2:
+        return samples
+    order = Identity("table", tuple(columns)).column_order(samples.feature_names, samples.name)
+    if order is None:
+        return samples
+    return replace(samples, x=samples.x[:, order], feature_names=tuple(columns))
+
+
+def frame_samples(frame, label_column: str | int | None = None, name: str = "frame") -> Samples:
+    """A data frame as a CSV file with the same header would be read; see `load_csv`.
+
+    Raises:
+        InputError: no label column, text, categories or missing values; names the column.
+    """
+    names = column_names(frame, name)
+    label = _label_position(name, label_column, names, len(names), None)
+    features = [index for index in named_columns(names, name) if index != label]
+    if not len(frame) or not features:
+        raise InputError(f"{name}: expected rows with a feature and a label, received shape {frame.shape}")
+    chosen = tuple(names[index] for index in features)
+    x = table_array(numbers(frame, features, name), name, chosen)
+    column = frame[list(frame.columns)[label]]
+    labels = np.asarray(column)
+    missing = np.array([value is None or value != value for value in labels.tolist()])
+    if missing.any():
+        raise InputError(
+            f"{name}: expected a label in every row, received none in column {names[label]!r} of row "
+            f"{np.argmax(missing)} ({np.count_nonzero(missing)} such rows); fill or remove these rows"
+        )
+    if labels.dtype.kind not in "iufbU":
+        kinds = {type(value) for value in labels.tolist()}
+        whole = all(issubclass(kind, int | float | np.number) for kind in kinds)
+        labels = labels.astype(np.float64) if whole else np.array([str(value) for value in labels.tolist()])
+    labels = label_vector(labels, len(x), f"{name} column {names[label]!r}")
+    classes, class_names, normal = encode_labels(labels, name, table=True)
+    return Samples(name, x, classes, class_names, normal_classes=normal, feature_names=chosen)
+
+
+def _records(file: CsvFile) -> list[Record]:
+    """All rows that hold something; one that is broken refuses the file."""
+    records, blank = [], []
+    for record in file:
+        if record.error is not None:
+            raise InputError(f"{file.path}: line {record.line}: {record.error}")
+        (blank if record.blank else records).append(record)
+    if not records:
+        raise InputError(f"{file.path}: expected rows under the header, received none")
+    if blank:
+        _log.warning(
+            "%s: %d empty rows are left out, the first in line %d", file.path, len(blank), blank[0].line
+        )
+    return records
+
+
+def _is_index(file: CsvFile, records: list[Record], column: int) -> bool:
+    """Whether a column without a name is a row index (0, 1, 2, ...) or empty, which is told; else refuses."""
+    cells = [record.cells[column] for record in records]
+    empty = not any(cells)
+    if not empty:
+        numbers = [file.number(cell) for cell in cells]
+        steps = np.diff(numbers) if all(isinstance(number, float) for number in numbers) else [0.0]
+        if not np.equal(steps, 1).all():
             raise InputError(
-                f"{path}: expected a header that names the label column '{wanted}', received no header; give "
-                "its position"
+                f"{file.path}: expected a name for every column, received none for column {column} (from 0): "
+                "name or remove it"
             )
-        if wanted not in names:
-            raise InputError(
-                f"{path}: expected a label column '{wanted}', received the columns {', '.join(names)}"
-            )
-        return names.index(wanted)
-    if wanted is not None:
-        if not -columns <= wanted < columns:
-            raise InputError(f"{path}: expected a label column from 0 to {columns - 1}, received {wanted}")
-        return wanted % columns
-    folded = [name.casefold() for name in names or ()]
+    _log.warning(
+        "%s: column %d (from 0) has no name and %s: left out",
+        file.path,
+        column,
+        "is empty" if empty else "numbers the rows",
+    )
+    return True
+
+
+def _label_position(
+    path: Path,
+    wanted: str | int | None,
+    names: tuple[str, ...] | None,
+    width: int,
+    columns: Sequence[str] | None,
+) -> int:
+    found = label_position(names, width, wanted, str(path))
+    if found is not None:
+        return found
+    folded = ["" if name in (columns or ()) else name.casefold() for name in names or ()]
     labels = [name for name, fold in zip(names or (), folded, strict=True) if fold in LABEL_NAMES]
     if len(labels) > 1:
         # The second one would be learnt from, and tell the first.
@@ -158,7 +233,12 @@ def _label_position(path: Path, wanted: str | int | None, names: tuple[str, ...]
             f"{path}: expected one label column, received {' and '.join(labels)}; remove what tells the "
             "label, and rename what is a feature"
         )
-    found = next((folded.index(name) for name in LABEL_NAMES if name in folded), columns - 1)
+    if columns is not None and names and not labels:
+        raise InputError(
+            f"{path}: expected the columns of training and a label, received {', '.join(map(repr, names))}, "
+            f"of which none is called {', '.join(LABEL_NAMES)}: name the label with --label-column"
+        )
+    found = next((folded.index(name) for name in LABEL_NAMES if name in folded), width - 1)
     if names and folded[found] not in LABEL_NAMES:
         _log.warning(
             "%s: no column is called %s: the last one, '%s', is taken as the label",
@@ -169,40 +249,26 @@ def _label_position(path: Path, wanted: str | int | None, names: tuple[str, ...]
     return found
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _numbers(path: Path, cells: list[list[str]], lines: list[int], columns: list[str]) -> np.ndarray:
-    try:
-        return np.array(cells, dtype=np.float64)
-    except ValueError as error:
-        raise _why_no_number(path, cells, lines, columns) from error
-
-
-def _why_no_number(path: Path, cells: list[list[str]], lines: list[int], columns: list[str]) -> InputError:
-    for column, values in zip(columns, zip(*cells, strict=True), strict=True):
-        missing = [line for value, line in zip(values, lines, strict=True) if value.casefold() in _MISSING]
-        text = [
-            (value, line)
-            for value, line in zip(values, lines, strict=True)
-            if value.casefold() not in _MISSING and not _is_number(value)
-        ]
+def _numbers(file: CsvFile, records: list[Record], columns: list[int]) -> np.ndarray:
+    """The columns as numbers; names the first column with text or missing values."""
+    x = np.empty((len(records), len(columns)))
+    for index, column in enumerate(columns):
+        name = _column(column, file.names)
+        numbers = [file.number(record.cells[column]) for record in records]
+        bad = [(n, r.line) for n, r in zip(numbers, records, strict=True) if isinstance(n, str)]
+        text = [(reason, line) for reason, line in bad if reason]
         if text:
-            return InputError(
-                f"{path}: expected numbers in column {column}, received text '{text[0][0]}' in line "
-                f"{text[0][1]} ({len(text)} such rows); encode the column as numbers or remove it"
+            raise InputError(
+                f"{file.path}: {text[0][0]} in column {name}, line {text[0][1]} ({len(text)} such rows); "
+                "encode the column as numbers, or leave it out"
             )
-        if missing:
-            return InputError(
-                f"{path}: expected a value in every row, received missing values in column {column} "
-                f"({len(missing)} rows, the first in line {missing[0]}); fill or remove them"
+        if bad:
+            raise InputError(
+                f"{file.path}: expected a value in every row, received missing values in column {name} "
+                f"({len(bad)} rows, the first in line {bad[0][1]}); fill or remove them"
             )
-    return InputError(f"{path}: expected numbers that fit a float, received others; check the file")
+        x[:, index] = numbers
+    return x
 
 
 def load_mat(path: Path) -> Samples:
@@ -247,8 +313,27 @@ def _load_hdf5(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with h5py.File(path, "r") as file:
             # MATLAB stores columns first: HDF5 sees every matrix transposed.
-            return {key: file[key][()].T for key in file if isinstance(file[key], h5py.Dataset)}
-    except OSError as error:
+            return {key: dataset[()].T for key, dataset in _datasets(path, file)}
+    except (OSError, MemoryError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{path}: expected a MATLAB 7.3 file, received: {' '.join(str(error).split())}"
         ) from error
+
+
+def _datasets(path: str | Path, file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
+    """The arrays that the file itself holds; refuses what points into another file."""
+    import h5py
+
+    for key in file:
+        outside = isinstance(file.get(key, getlink=True), h5py.ExternalLink)
+        array = None if outside else file[key]
+        if outside or (isinstance(array, h5py.Dataset) and (array.external or array.is_virtual)):
+            raise InputError(
+                f"{path}: expected an array in the file itself, received '{key}', which points into another "
+                "file; save its values"
+            )
+        if isinstance(array, h5py.Dataset):
+            check_memory(array.size * array.dtype.itemsize, f"{path} array '{key}'")
+            yield key, array

@@ -54,7 +54,8 @@ def stratified_share(
 ) -> np.ndarray:
     """Draws `share` of the rows of each class, as near as whole groups allow.
 
-    A group with rows of several classes counts, whole, for the class of its first row.
+    A group with rows of several classes counts, whole, for the class of its first row. Classes so small that
+    their share is nearer to nothing are drawn from together: of ten kinds with one row each, three rows.
 
     Returns:
         The drawn rows, sorted.
@@ -62,10 +63,23 @@ def stratified_share(
     rows = np.sort(rows)
     _, first, position = np.unique(groups[rows], return_index=True, return_inverse=True)
     owner = classes[rows[first]][position]
-    drawn = [rows[:0]]
+    drawn, small = [rows[:0]], [rows[:0]]
     for index in np.unique(owner):
-        order = by_group(rows[owner == index], groups, stream(seed, decision, int(index)))
-        ends = np.flatnonzero(np.diff(groups[order], append=-1)) + 1
-        cuts = np.concatenate([[0], ends])
-        drawn.append(order[: cuts[np.argmin(np.abs(cuts - round(share * len(order))))]])
+        of_class = rows[owner == index]
+        some = _share(of_class, groups, share, stream(seed, decision, int(index)))
+        drawn.append(some)
+        if not len(some):
+            small.append(of_class)
+    if len(small) > 2:
+        drawn.append(
+            _share(np.concatenate(small), groups, share, stream(seed, f"{decision} of small classes"))
+        )
     return np.sort(np.concatenate(drawn))
+
+
+def _share(rows: np.ndarray, groups: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Random whole groups, together as near to `share` of the rows as they come."""
+    order = by_group(rows, groups, rng)
+    ends = np.flatnonzero(np.diff(groups[order], append=-1)) + 1
+    cuts = np.concatenate([[0], ends])
+    return order[: cuts[np.argmin(np.abs(cuts - round(share * len(order))))]]

@@ -10,6 +10,7 @@ from agad_tf.data.content import numbered
 from agad_tf.data.rows import LazyRows
 from agad_tf.data.samples import Samples
 from agad_tf.data.splits.grouping import is_in
+from agad_tf.data.splits.lookalikes import look_alikes
 from agad_tf.data.splits.split import Split
 
 PIXEL_SAMPLE = 10_000
@@ -34,8 +35,9 @@ def validate(samples: Samples, split: Split) -> dict[str, Any]:
         JSON-able: `name`, `shape` of a row, `dtype`; `parts` (normal and anomalous rows of each part);
         `classes` (rows, role and rows of each part); `values` (least, greatest, mean, rows looked at);
         `duplicates` (rows with the content of an earlier row; rows given for training or validation whose
-        content is in the test; rows that the split left out as copies); `constant` (rows of one value alone);
-        `warnings`, a sentence each.
+        content is in the test; rows that the split left out as copies); `alike` (images on two sides);
+        `groups` (their number, and rows left out for them; None without groups); `constant` (rows of one
+        value alone); `warnings`, a sentence each.
     """
     x = samples.x
     groups = numbered(samples.digests)
@@ -47,6 +49,7 @@ def validate(samples: Samples, split: Split) -> dict[str, Any]:
     }
     duplicates = {"rows": len(x) - len(np.unique(groups)), "across": _across(samples, groups)}
     duplicates["left_out"] = split.dropped_duplicates
+    alike = look_alikes(samples, split)
     values, constant = _values(x)
     report = {
         "name": samples.name,
@@ -60,6 +63,10 @@ def validate(samples: Samples, split: Split) -> dict[str, Any]:
         "values": values,
         "constant": constant,
         "duplicates": duplicates,
+        "alike": None
+        if alike is None
+        else {"pairs": alike.pairs, "rows": list(alike.rows), "sides": list(alike.sides)},
+        "groups": _groups(samples, split),
     }
     return report | {"warnings": _warnings(report, samples, split)}
 
@@ -74,6 +81,24 @@ def _classes(samples: Samples, split: Split) -> dict[str, dict[str, Any]]:
         classes[name] = {"role": role, "rows": int(of_class.sum())}
         classes[name] |= {part: int(of_class[some].sum()) for part, some in rows.items() if len(some)}
     return classes
+
+
+def _groups(samples: Samples, split: Split) -> dict[str, int] | None:
+    if samples.group is None:
+        return None
+    named = samples.group[samples.group != ""]
+    alone = len(samples.group) - len(named)
+    return {"groups": len(np.unique(named)) + alone, "left_out": split.dropped_groups}
+
+
+def _unused(split: Split) -> str | None:
+    """Why labelled anomalies of a training or validation part are not used; None where all are."""
+    count = split.summary()["unused"]
+    if not count:
+        return None
+    gamma = split.settings["gamma"]
+    why = "they are of classes not asked for" if gamma is None else f"gamma is {gamma:g}"
+    return f"{count} labelled anomalies of the training part are not used: {why}"
 
 
 def _across(samples: Samples, groups: np.ndarray) -> int | None:
@@ -117,11 +142,29 @@ def _warnings(report: dict[str, Any], samples: Samples, split: Split) -> list[st
             f"{duplicates['across']} rows given for training or validation are copies of test rows and were "
             "left out"
         )
+    if report["groups"] and report["groups"]["left_out"]:
+        found.append(
+            f"{report['groups']['left_out']} rows were left out: others of their group are on another side"
+        )
+    if report["alike"]:
+        found.append(_alike(report["alike"], samples))
+    unused = _unused(split)
+    if unused:
+        found.append(unused)
     if not len(split.train_anomaly):
         found.append("no labelled anomalies: training sees normal samples alone")
     if not len(split.test_anomaly):
         found.append("no anomalies in the test: it tells the false alarms, not how many anomalies are found")
     return found
+
+
+def _alike(alike: dict[str, Any], samples: Samples) -> str:
+    names = [f"row {row}" if samples.paths is None else samples.paths[row] for row in alike["rows"]]
+    more = f", and {alike['pairs'] - 1} pairs more" if alike["pairs"] > 1 else ""
+    return (
+        f"{names[0]} ({alike['sides'][0]}) and {names[1]} ({alike['sides'][1]}) look alike{more}: if they "
+        "show the same thing, the test is too easy; name what belongs together with a group"
+    )
 
 
 def table(report: dict[str, Any]) -> str:

@@ -1,12 +1,12 @@
-"""The tables that `agad-tf reproduce` knows, and the runs of each."""
+"""The papers' tables and grids of our own: the runs of each."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
-from agad_tf.errors import InputError
-from study.grid import Job, unique
+from study.figures import all_runs
+from study.job import Job, unique
 from study.paper_tables import Cell, PaperTable, load, names
-from study.tables import DATASETS as TABLE_DATASETS
+from study.runner import Experiment
+from study.training import TABLES, train, training
 
 UNLABELLED = (
     "oc_svm",
@@ -50,21 +50,6 @@ MORE_ON_TABLES = ("oc_svm", "isolation_forest", "alad")
 """Baselines of the six tables that the paper does not have."""
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Runs that belong together under a name.
-
-    Attributes:
-        title: what it is, in a line.
-        jobs: from a number of seeds to its jobs.
-        seeds: the number where none is asked for.
-    """
-
-    title: str
-    jobs: Callable[[int], list[Job]]
-    seeds: int = 3
-
-
 def jobs_of_cell(table: PaperTable, cell: Cell, seeds: int) -> list[Job]:
     """The runs that a cell of a paper's table stands for; none where nothing here can make it."""
     method = METHODS.get(cell.method)
@@ -74,7 +59,7 @@ def jobs_of_cell(table: PaperTable, cell: Cell, seeds: int) -> list[Job]:
         return _agad_jobs(table, cell, seeds) if method == "agad" else []
     if table.name in ("aa_bigan_2", "aa_bigan_8"):
         # Also for methods without labels: every method is then judged on the same test rows.
-        return [Job(cell.column, method, gamma=0.01, seed=seed) for seed in range(seeds)]
+        return [training(cell.column, method, gamma=0.01, seed=seed) for seed in range(seeds)]
     return _pair_jobs(table, cell, method, seeds)
 
 
@@ -84,7 +69,7 @@ def _agad_jobs(table: PaperTable, cell: Cell, seeds: int) -> list[Job]:
         return []
     classes = range(20 if cell.dataset == "cifar100" else 10)
     return [
-        Job(
+        training(
             cell.dataset,
             "agad",
             normal,
@@ -117,13 +102,15 @@ def _pair_jobs(table: PaperTable, cell: Cell, method: str, seeds: int) -> list[J
             fixed = {"normal_class": normal, "compile": changed, "seed": seed}
             fixed |= {"gamma": float(given["gamma"]), "pollution": float(given["pollution"])}
             if without:
-                jobs.append(Job(cell.dataset, method, **fixed))
+                jobs.append(training(cell.dataset, method, **fixed))
             elif count == 1:
                 others = [other for other in range(10) if other != normal]
-                jobs += [Job(cell.dataset, method, anomaly_classes=(other,), **fixed) for other in others]
+                jobs += [
+                    training(cell.dataset, method, anomaly_classes=(other,), **fixed) for other in others
+                ]
             else:  # nine draws of the classes, as many runs as there are pairs
                 draws = [fixed | {"seed": 9 * seed + draw} for draw in range(9)]
-                jobs += [Job(cell.dataset, method, anomaly_class_count=count, **draw) for draw in draws]
+                jobs += [training(cell.dataset, method, anomaly_class_count=count, **draw) for draw in draws]
     return jobs
 
 
@@ -132,10 +119,10 @@ def more_jobs(name: str, seeds: int) -> list[Job]:
     over_seeds = range(seeds)
     if name in ("aa_bigan_2", "aa_bigan_8"):
         methods = MORE_ON_TABLES
-        return [Job(d, m, gamma=0.01, seed=s) for s in over_seeds for d in TABLE_DATASETS for m in methods]
+        return [training(d, m, gamma=0.01, seed=s) for s in over_seeds for d in TABLES for m in methods]
     if name == "agad_5":
         return [
-            Job(dataset, "agad", normal, None, None, gamma, backbone=UNET, model=model, seed=seed)
+            training(dataset, "agad", normal, None, None, gamma, backbone=UNET, model=model, seed=seed)
             for seed in over_seeds
             for model in STRATEGY_SETTINGS
             for dataset in ("fashion_mnist", "cifar10", "cifar100")
@@ -145,7 +132,7 @@ def more_jobs(name: str, seeds: int) -> list[Job]:
     if name == "agad_figure_6":
         nets = (UNET, UNET_PP)
         return [
-            Job("cifar100", "agad", c, backbone=n, seed=s)
+            training("cifar100", "agad", c, backbone=n, seed=s)
             for s in over_seeds
             for n in nets
             for c in range(20)
@@ -157,14 +144,17 @@ def more_jobs(name: str, seeds: int) -> list[Job]:
     if name == "aa_bigan_time":
         pairs = (("fashion_mnist", 0), ("cifar10", 0))
         return [
-            Job(d, m, c, epochs=2, seed=s) for s in over_seeds for d, c in pairs for m in ("aa_bigan", "alad")
+            training(d, m, c, epochs=2, seed=s)
+            for s in over_seeds
+            for d, c in pairs
+            for m in ("aa_bigan", "alad")
         ]
     return []
 
 
-def paper_jobs(name: str, seeds: int) -> list[Job]:
-    """Every run of a paper's table, first seeds first."""
-    table = load(name)
+def paper_jobs(name: str, seeds: int | None = None) -> list[Job]:
+    """Every run of a paper's table, first seeds first; by default with the `paper_seeds`."""
+    table, seeds = load(name), seeds or paper_seeds(name)
     jobs = [job for cell in table.cells for job in jobs_of_cell(table, cell, seeds)]
     return sorted(unique([*jobs, *more_jobs(name, seeds)]), key=lambda job: job.seed)
 
@@ -176,10 +166,10 @@ def paper_seeds(name: str) -> int:
     return 10 if name in ("aa_bigan_2", "aa_bigan_8") else 1
 
 
-def naive_agad(seeds: int) -> list[Job]:
+def naive_agad(seeds: int = 3) -> list[Job]:
     """AGAD with the naive net, γ 0 and .05, all other classes pooled, with and without equation (8)."""
     return [
-        Job(dataset, "agad", normal, gamma=gamma, backbone=NAIVE, compile=changed, seed=seed)
+        training(dataset, "agad", normal, gamma=gamma, backbone=NAIVE, compile=changed, seed=seed)
         for seed in range(seeds)
         for changed in ({}, WITHOUT_CONTEXTUAL)
         for gamma in (0.0, 0.05)
@@ -187,43 +177,43 @@ def naive_agad(seeds: int) -> list[Job]:
     ]
 
 
-def image_baselines(seeds: int) -> list[Job]:
+def image_baselines(seeds: int = 3) -> list[Job]:
     """What else one would run on the problems of `naive_agad`: the same splits, all other classes pooled."""
     without = ("isolation_forest", "oc_svm", "autoencoder", "deep_svdd")
     methods = [(method, 0.0) for method in without] + [("classifier", 0.05), ("deep_sad", 0.05)]
     return [
-        Job(dataset, method, normal, gamma=gamma, seed=seed)
+        training(dataset, method, normal, gamma=gamma, seed=seed)
         for seed in range(seeds)
         for method, gamma in methods
         for dataset, normal in NAIVE_PROBLEMS
     ]
 
 
-def bn_strategies(seeds: int) -> list[Job]:
+def bn_strategies(seeds: int = 3) -> list[Job]:
     """Every BN strategy with the naive net on one class."""
     return [
-        Job("mnist", "agad", 8, gamma=0.05, backbone=NAIVE, model=model, seed=seed)
+        training("mnist", "agad", 8, gamma=0.05, backbone=NAIVE, model=model, seed=seed)
         for seed in range(seeds)
         for model in STRATEGY_SETTINGS
     ]
 
 
-def fashion_pairs(seeds: int) -> list[Job]:
+def fashion_pairs(seeds: int = 3) -> list[Job]:
     """AA-BiGAN on the handful of pairs, γ_l .05, and without anomalies on the same normal classes."""
     jobs = []
     for seed in range(seeds):
         for normal, collected in FASHION_PAIRS:
-            jobs.append(Job("fashion_mnist", "aa_bigan", normal, (collected,), gamma=0.05, seed=seed))
-            jobs.append(Job("fashion_mnist", "aa_bigan", normal, seed=seed))
+            jobs.append(training("fashion_mnist", "aa_bigan", normal, (collected,), gamma=0.05, seed=seed))
+            jobs.append(training("fashion_mnist", "aa_bigan", normal, seed=seed))
     return jobs
 
 
-def pneumonia(seeds: int) -> list[Job]:
+def pneumonia(seeds: int = 3) -> list[Job]:
     """PneumoniaMNIST, its own split, γ 0 and .05: another resolution and split than the paper's X-rays."""
     methods = [("agad", NAIVE), ("aa_bigan", None), ("classifier", None), ("deep_sad", None)]
     methods += [(method, None) for method in UNLABELLED]
     return [
-        Job("pneumoniamnist", method, gamma=gamma, backbone=backbone, seed=seed, normal_class=0)
+        training("pneumoniamnist", method, gamma=gamma, backbone=backbone, seed=seed, normal_class=0)
         for seed in range(seeds)
         for method, backbone in methods
         for gamma in ((0.0,) if method in UNLABELLED else (0.0, 0.05))
@@ -231,45 +221,32 @@ def pneumonia(seeds: int) -> list[Job]:
     ]
 
 
+def _grid(title: str, jobs) -> Experiment:
+    return Experiment(title, jobs, train, "runs.jsonl", all_runs)
+
+
 OWN = {
-    "naive-agad": Grid("AGAD, naive net, on MNIST 0, 1, 8, 3, 9 and Fashion-MNIST 8 (ours)", naive_agad),
-    "image-baselines": Grid("Baselines on the classes of naive-agad (ours)", image_baselines),
-    "bn-strategies": Grid("AGAD's BN strategies, naive net, MNIST 8, γ .05 (ours)", bn_strategies),
-    "fashion-pairs": Grid("AA-BiGAN on a handful of Fashion-MNIST pairs (ours)", fashion_pairs),
-    "pneumonia": Grid("PneumoniaMNIST at 28 pixels, its own split (ours)", pneumonia),
+    "naive-agad": _grid("AGAD, naive net, on MNIST 0, 1, 8, 3, 9 and Fashion-MNIST 8 (ours)", naive_agad),
+    "image-baselines": _grid("Baselines on the classes of naive-agad (ours)", image_baselines),
+    "bn-strategies": _grid("AGAD's BN strategies, naive net, MNIST 8, γ .05 (ours)", bn_strategies),
+    "fashion-pairs": _grid("AA-BiGAN on a handful of Fashion-MNIST pairs (ours)", fashion_pairs),
+    "pneumonia": _grid("PneumoniaMNIST at 28 pixels, its own split (ours)", pneumonia),
 }
-
-
-def grids() -> dict[str, Grid]:
-    """Every grid by name: `agad-1` for Table 1 of AGAD and so on, then our own."""
-    papers = {}
-    for name in names():
-        table = load(name)
-
-        def jobs(seeds: int, name: str = name) -> list[Job]:
-            return paper_jobs(name, seeds)
-
-        papers[name.replace("_", "-")] = Grid(f"{table.title}: {table.caption}", jobs, paper_seeds(name))
-    return papers | OWN
-
-
-def jobs_of(name: str, seeds: int | None = None) -> list[Job]:
-    """The runs of a grid, seed by seed.
-
-    Raises:
-        InputError: an unknown name, or a table that nothing here can make.
-    """
-    known = grids()
-    if name not in known:
-        raise InputError(f"expected one of the tables {', '.join(known)}, or report; received '{name}'")
-    jobs = unique(known[name].jobs(known[name].seeds if seeds is None else seeds))
-    if not jobs:
-        raise InputError(f"{name} stands as the paper's figures alone: {NOT_MADE[name]}")
-    return jobs
-
 
 NOT_MADE = {
     "agad-3": "expected its four sets of medical images, which are not among the data; see pneumonia",
     "aa-bigan-4": "expected the weights of InceptionV3 for FID, which do not come with the library",
 }
 """Tables without a run, and why."""
+
+
+def grids() -> dict[str, Experiment]:
+    """Every grid by name: `agad-1` for Table 1 of AGAD and so on, then our own."""
+    tables = map(load, names())
+    papers = {
+        table.name.replace("_", "-"): _grid(
+            f"{table.title}: {table.caption}", partial(paper_jobs, table.name)
+        )
+        for table in tables
+    }
+    return papers | OWN

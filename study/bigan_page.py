@@ -5,24 +5,17 @@ import statistics
 from collections import defaultdict
 
 from agad_tf.evaluation.intervals import mean_interval
-from study.tables import DATASETS, EVALUATIONS, POLICIES, STEPS, select
+from study.markdown import mean_and_deviation, table
+from study.paper_tables import load
+from study.policies import select
+from study.training import EVALUATIONS, STEPS, TABLES
 
-# AUROC % and deviation of the papers' Table 2; borrowed.
-PAPER = {
-    "arrhythmia": ((80.7, 3.2), (75.9, 8.7)),
-    "cardio": ((98.0, 1.2), (95.0, 1.6)),
-    "satellite": ((87.4, 2.3), (91.5, 1.1)),
-    "satimage-2": ((99.9, 0.1), (99.9, 0.1)),
-    "shuttle": ((99.1, 0.1), (98.4, 0.9)),
-    "thyroid": ((98.9, 0.1), (98.6, 0.9)),
-}
-"""Table to (AA-BiGAN, Deep SAD) as Tian et al. print them, Table 2, γ_l .01."""
+POLICIES = ("last", "normal_only", "all_labels")
 
 HEAD = """# AA-BiGAN on tables
 
-Made by `python -m study.tables report` from `aa_bigan_table2.jsonl` and
-`aa_bigan_targets.jsonl`, one line a run and selection policy, and `aa_bigan_development.jsonl`; no figure in
-a table was typed in.
+Made by `agad-tf reproduce report` from `aa_bigan_table2.jsonl` and `aa_bigan_targets.jsonl`, one line a run
+and selection policy, and `aa_bigan_development.jsonl`; no figure in a table was typed in.
 
 AUROC in per cent, mean ± standard deviation over seeds, in inference mode, on the test part: 32 % of the
 rows, of which the detector saw nothing. 60 % trained it, with labelled anomalies that make up 1 % of the
@@ -88,153 +81,112 @@ On the validation parts of development seeds alone; no test part was looked at. 
 error after the last step, its mean over all looks, the fused score after the last step where it was looked at
 (both scores, each standardised on training normals), and the best look of the better one. "default" is
 `compile()` with scaled values limited to [−0.5, 1.5]; the other rows say what they change. A row is made by
-`python -m study.tables develop --data DIR --variant SETTING --steps STEPS --seeds SEEDS`.
+`agad-tf reproduce table-variants --data DIR --seeds SEEDS --set variant=SETTING --set steps=STEPS`.
 """
 
 
-def page(table: list[dict], targets: list[dict], development: list[dict]) -> str:
-    """Markdown of the three results files."""
-    table, before = _by_setting(table)
-    targets, _ = _by_setting(targets)
-    runs = [line for line in development if "variant" in line]
-    references = [line for line in development if "reference" in line]
-    parts = [HEAD.format(steps=STEPS, looks=EVALUATIONS), "## Table 2 of the paper\n", _table2(table)]
-    if table:
-        parts.append(SHORT)
-    for steps, lines in before.items():
-        parts += [BEFORE.format(steps=steps), _table2(lines)]
-    if references:
-        parts += [REFERENCES, _references(references)]
-    if runs:
-        parts += [DEVELOPMENT, _development(runs)]
-    if targets:
-        parts += [
-            "## The target c of G and E (the paper's Table 5, here on tables)\n",
-            _targets(targets, table),
-        ]
-    return "\n".join(parts).rstrip() + "\n"
+def page(lines: list[dict], development: list[dict]) -> str:
+    """Markdown of the results.
 
-
-def _by_setting(lines: list[dict]) -> tuple[list[dict], dict[int, list[dict]]]:
-    """Lines of the number of steps that is the setting now, and those of others by their number."""
+    Args:
+        lines: one a run and policy, `config` with the steps and, where it is not the paper's ¾, c.
+        development: of variants and references, on development seeds.
+    """
     by_steps = defaultdict(list)
     for line in lines:
-        by_steps[line["config"].get("steps", STEPS)].append(line)
-    return by_steps.pop(STEPS, []), dict(by_steps)
+        target = "target" if "generator_target" in line["config"] else "table"
+        by_steps[target, line["config"].get("steps", STEPS)].append(line)
+    now, targets = by_steps.pop(("table", STEPS), []), by_steps.get(("target", STEPS), [])
+    runs = [line for line in development if "variant" in line]
+    references = [line for line in development if "reference" in line]
+    parts = [HEAD.format(steps=STEPS, looks=EVALUATIONS), "## Table 2 of the paper\n", _table2(now)]
+    parts += [SHORT] if now else []
+    for (kind, steps), before in by_steps.items():
+        if kind == "table":
+            parts += [BEFORE.format(steps=steps), _table2(before)]
+    parts += [REFERENCES, _references(references)] if references else []
+    parts += [DEVELOPMENT, _development(runs)] if runs else []
+    if targets:
+        title = "## The target c of G and E (the paper's Table 5, here on tables)\n"
+        parts += [title, _targets(targets, now)]
+    return "\n".join(parts).rstrip() + "\n"
 
 
 def _table2(lines: list[dict]) -> str:
     by_cell = defaultdict(list)
     for line in lines:
-        by_cell[line["dataset"], line["policy"]].append(line)
-    rows = [
-        f"| table | seeds | {' | '.join(POLICIES)} | 95 % interval of all_labels | paper's AA-BiGAN "
-        "| difference | paper's Deep SAD |",
-        "|---|---|" + "---|" * (len(POLICIES) + 4),
-    ]
-    for dataset in DATASETS:
-        values = {p: [100 * line["auroc"] for line in by_cell[dataset, p]] for p in POLICIES}
-        (ours, ours_sd), (sad, sad_sd) = PAPER[dataset]
-        borrowed = f"{ours} ± {ours_sd}", f"{sad} ± {sad_sd}"
-        if not values["all_labels"]:
-            rows.append(f"| {dataset} | 0 |{' not run |' * 4} {borrowed[0]} | | {borrowed[1]} |")
+        by_cell[line["dataset"], line["policy"]].append(100 * line["auroc"])
+    rows, paper = [], load("aa_bigan_2")
+    for dataset in TABLES:
+        printed, sad = (paper.cell(dataset, method=method) for method in ("AA-BiGAN", "Deep SAD"))
+        values = [by_cell[dataset, policy] for policy in POLICIES]
+        if not values[-1]:
+            rows.append([dataset, 0, *["not run"] * 4, printed.text(), "", sad.text()])
             continue
-        mean, low, high, count = mean_interval(values["all_labels"])
+        mean, low, high, count = mean_interval(values[-1])
         interval = "n/a" if low is None else f"{low:.1f} to {high:.1f}"
-        cells = " | ".join(_cell(values[policy]) for policy in POLICIES)
-        rows.append(
-            f"| {dataset} | {count} | {cells} | {interval} | {borrowed[0]} | {mean - ours:+.1f} | "
-            f"{borrowed[1]} |"
-        )
-    facts = {name: sorted({line[name] for line in lines}) for name in ("commit",)}
+        cells = [*map(mean_and_deviation, values), interval, printed.text(), f"{mean - printed.value:+.1f}"]
+        rows.append([dataset, count, *cells, sad.text()])
+    head = ("table", "seeds", *POLICIES, "95 % interval of all_labels", "paper's AA-BiGAN", "difference")
+    commits = sorted({line["commit"] for line in lines})
     chosen = [line["score"] for line in lines if line["policy"] == "all_labels"]
-    latent = sum(score == "latent" for score in chosen)
-    return "\n".join(
-        [
-            *rows,
-            "",
-            f"Commit {', '.join(facts['commit'])}. The `all_labels` policy took ‖E(x)‖² in {latent} of "
-            f"{len(chosen)} runs and the reconstruction error in the others. "
-            f"{_hours(lines)} of computing on one core.",
-            "",
-        ]
+    about = (
+        f"Commit {', '.join(commits)}. The `all_labels` policy took ‖E(x)‖² in {chosen.count('latent')} of "
+        f"{len(chosen)} runs and the reconstruction error in the others. "
+        f"{_hours(lines)} of computing on one core."
     )
+    return "\n".join([*table([*head, "paper's Deep SAD"], rows), "", about, ""])
 
 
-def _targets(lines: list[dict], table: list[dict]) -> str:
+def _targets(lines: list[dict], now: list[dict]) -> str:
     """The runs at several c, and those of Table 2, c = .75, with the same tables and seeds."""
     same = {(line["dataset"], line["seed"]) for line in lines}
-    usual = [line for line in table if (line["dataset"], line["seed"]) in same]
     by_cell = defaultdict(list)
-    for line in [*lines, *usual]:
+    for line in [*lines, *(line for line in now if (line["dataset"], line["seed"]) in same)]:
         c = line["config"].get("generator_target", 0.75)
         by_cell[line["dataset"], c, line["policy"]].append(100 * line["auroc"])
-    rows = [f"| table | c | seeds | {' | '.join(POLICIES)} |", "|---|---|---|" + "---|" * len(POLICIES)]
+    rows = []
     for dataset, c in sorted({key[:2] for key in by_cell}):
         cells = [by_cell[dataset, c, policy] for policy in POLICIES]
-        rows.append(f"| {dataset} | {c:g} | {len(cells[0])} | {' | '.join(map(_cell, cells))} |")
-    return "\n".join([*rows, "", f"{_hours(lines)} of computing on one core.", ""])
+        rows.append([dataset, f"{c:g}", len(cells[0]), *map(mean_and_deviation, cells)])
+    about = f"{_hours(lines)} of computing on one core."
+    return "\n".join([*table(("table", "c", "seeds", *POLICIES), rows), "", about, ""])
 
 
 def _references(lines: list[dict]) -> str:
-    kinds = ("mean", "random normal", "fifth neighbour")
-    titles = [f"{kind}{words}" for kind in kinds for words in ("", ", limited")]
-    rows = [
-        f"| table | seeds | {' | '.join(titles)} | share of constant columns, also limited |",
-        "|---|---|" + "---|" * (len(titles) + 1),
-    ]
-    for dataset in DATASETS:
+    kinds, hows = ("mean", "random normal", "fifth neighbour"), ("scaled", "clipped")
+    rows = []
+    for dataset in TABLES:
         of = [line for line in lines if line["dataset"] == dataset]
-        if not of:
-            continue
-        cells = [
-            _cell([100 * line[how][kind] for line in of]) for kind in kinds for how in ("scaled", "clipped")
-        ]
-        shares = [
-            statistics.mean(100 * line[how]["constant_share"] for line in of) for how in ("scaled", "clipped")
-        ]
-        share = " % and ".join(f"{value:.0f}" for value in shares) + " %"
-        rows.append(f"| {dataset} | {len(of)} | {' | '.join(cells)} | {share} |")
-    return "\n".join([*rows, ""])
+        if of:
+            values = [[100 * line[how][kind] for line in of] for kind in kinds for how in hows]
+            shares = [statistics.mean(100 * line[how]["constant_share"] for line in of) for how in hows]
+            share = " % and ".join(f"{value:.0f}" for value in shares) + " %"
+            rows.append([dataset, len(of), *map(mean_and_deviation, values), share])
+    head = ["table", "seeds", *(f"{kind}{words}" for kind in kinds for words in ("", ", limited"))]
+    return "\n".join([*table([*head, "share of constant columns, also limited"], rows), ""])
 
 
 def _development(lines: list[dict]) -> str:
     by_cell = defaultdict(list)
     for line in lines:
         by_cell[line["dataset"], line["variant"], line["steps"]].append(line["curve"])
-    rows = [
-        "| table | setting | steps | seeds | last | mean of all looks | fused, last "
-        "| best look, better score |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    order = sorted(by_cell, key=lambda key: (DATASETS.index(key[0]), key[2], key[1]))
-    by_setting = defaultdict(list)
-    for dataset, variant, steps in order:
+    rows, by_setting = [], defaultdict(list)
+    for dataset, variant, steps in sorted(by_cell, key=lambda key: (TABLES.index(key[0]), key[2], key[1])):
         curves = by_cell[dataset, variant, steps]
         errors = [[100 * look["validation_reconstruction"] for look in curve] for curve in curves]
-        bests = []
-        for curve in curves:
-            look, score = select(curve, "all_labels")
-            bests.append(100 * look[f"validation_{score}"])
+        best = [select(curve, "all_labels", ("reconstruction", "latent")) for curve in curves]
+        bests = [100 * look[f"validation_{score}"] for look, score in best]
         fused = [100 * curve[-1].get("validation_fused", math.nan) for curve in curves]
-        means = [statistics.mean(error) for error in errors]
-        cells = [error[-1] for error in errors], means, fused, bests
+        cells = [error[-1] for error in errors], [statistics.mean(error) for error in errors], fused, bests
         by_setting[steps, variant].append(cells)
-        rows.append(f"| {dataset} | {variant} | {steps} | {len(curves)} | {' | '.join(map(_cell, cells))} |")
-    for (steps, variant), tables in sorted(by_setting.items()):
-        if len(tables) == len(DATASETS):
-            means = [
-                _cell([statistics.mean(map(statistics.mean, column))]) for column in zip(*tables, strict=True)
-            ]
-            rows.append(f"| mean of the six | {variant} | {steps} | | {' | '.join(means)} |")
-    return "\n".join([*rows, ""])
-
-
-def _cell(values: list[float]) -> str:
-    mean = statistics.mean(values)
-    if math.isnan(mean):
-        return "–"
-    return f"{mean:.1f}" if len(values) < 2 else f"{mean:.1f} ± {statistics.stdev(values):.1f}"
+        rows.append([dataset, variant, steps, len(curves), *map(mean_and_deviation, cells)])
+    for (steps, variant), of in sorted(by_setting.items()):
+        if len(of) == len(TABLES):
+            means = [[statistics.mean(map(statistics.mean, column))] for column in zip(*of, strict=True)]
+            rows.append(["mean of the six", variant, steps, "", *map(mean_and_deviation, means)])
+    head = ("table", "setting", "steps", "seeds", "last", "mean of all looks", "fused, last")
+    return "\n".join([*table([*head, "best look, better score"], rows), ""])
 
 
 def _hours(lines: list[dict]) -> str:

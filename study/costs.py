@@ -4,10 +4,18 @@ import statistics
 import time
 from collections import defaultdict
 
-from study.grid import Job
-from study.grid_training import epochs_of
-from study.tables import DATASETS as TABLES
-from study.tables import EVALUATIONS, STEPS
+from study.job import Job
+from study.training import (
+    EVALUATIONS,
+    STEPS,
+    TABLES,
+    epochs_of,
+    fit_arguments,
+    make_model,
+    paper_epochs,
+    samples_of,
+    split_of,
+)
 
 NORMALS = {
     "mnist": 6000,
@@ -63,11 +71,11 @@ class Costs:
         measured, calibrated = defaultdict(dict), defaultdict(list)
         for line in lines:
             if "calibration" in line:
-                job = Job(**line["job"])
+                job = Job(line["job"])
                 found = line["calibration"]
                 calibrated[_kind(job)].append(found["seconds_per_sample"] * (found["paper_epochs"] or 1))
             elif "policy" in line:
-                job = Job(**line["job"])
+                job = Job(line["job"])
                 measured[_kind(job)][job.key] = job, busy_seconds(line)
         self._measured, self._calibrated = measured, calibrated
 
@@ -99,17 +107,7 @@ def calibrate(job: Job) -> dict:
     import numpy as np
 
     from agad_tf.models import AnomalyDetector
-    from study.grid_training import (
-        fit_arguments,
-        make_model,
-        paper_epochs,
-        samples_of,
-        split_of,
-    )
-    from study.machine import one_thread
-    from study.results import commit
 
-    one_thread()
     samples = samples_of(job.dataset)
     split = split_of(job, samples)
     model = make_model(job, samples)
@@ -126,4 +124,4 @@ def calibrate(job: Job) -> dict:
     seen = fit_arguments(job).get("steps_per_epoch", 0) * 256 or len(rows)
     found = {"seconds_per_sample": round(seconds[-1] / seen, 7), "samples": seen}
     found["paper_epochs"] = None if epochs_of(job) else paper_epochs(model)
-    return {"job": job.to_dict(), "config_sha256": job.sha256, "calibration": found, "commit": commit()}
+    return {"calibration": found}

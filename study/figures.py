@@ -1,4 +1,4 @@
-"""What the report stands on: the results files as lines of one form, and means over them."""
+"""What the report stands on: results lines of one form, and means over runs."""
 
 import statistics
 from collections import defaultdict
@@ -6,33 +6,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agad_tf.evaluation.intervals import mean_interval
-from study.grid import Job, line_key, runs_in
-from study.grid_policies import POLICIES
-from study.results import read_lines
-from study.tables import EVALUATIONS, PROTOCOL, STEPS
+from study.job import Job
+from study.lines import read_lines, runs_in
+from study.policies import POLICIES
+from study.training import EVALUATIONS, PROTOCOL, STEPS, training
 
-RUNS, TABLES = "runs.jsonl", "aa_bigan_table2.jsonl"
+RUNS, TABLE2 = "runs.jsonl", "aa_bigan_table2.jsonl"
 
 
 def all_runs(results: Path) -> list[dict]:
-    """Lines of the grid's results file and, beside it, of AA-BiGAN's own runs of its Table 2.
+    """Lines of the grids' results file and, beside it, of earlier runs of AA-BiGAN's Table 2.
 
-    A run that is in both counts once, as the grid has it.
+    A run that is in both counts once, as the grids have it.
     """
     lines = runs_in(results)
-    there = {line_key(line) for line in lines}
-    adapted = map(_from_table2, read_lines(results.with_name(TABLES)))
-    return lines + [line for line in adapted if line is not None and line_key(line) not in there]
+    there = {Job(line["job"]).key for line in lines}
+    adapted = map(of_earlier_form, read_lines(results.with_name(TABLE2)))
+    return lines + [line for line in adapted if line is not None and Job(line["job"]).key not in there]
 
 
-def _from_table2(line: dict) -> dict | None:
-    if line["config"] != PROTOCOL | {"steps": STEPS} or "step" not in line:
-        return None  # of another setting
-    job = Job(line["dataset"], "aa_bigan", gamma=PROTOCOL["gamma"], seed=line["seed"])
+def of_earlier_form(line: dict) -> dict | None:
+    """A line of AA-BiGAN on tables, of before the grids, in their form; None of other settings."""
+    config = dict(line["config"])
+    changed = {name: config.pop(name) for name in ("generator_target",) if name in config}
+    if config != PROTOCOL | {"steps": STEPS} or "step" not in line:
+        return None
+    job = training(line["dataset"], "aa_bigan", gamma=PROTOCOL["gamma"], compile=changed, seed=line["seed"])
     own = {name: value for name, value in line.items() if name not in ("dataset", "seed", "config")}
-    # An epoch of the grid is what lies between two looks.
+    # An epoch of the grids is what lies between two looks.
     epochs = {"epochs": EVALUATIONS, "epoch": line["step"] * EVALUATIONS // STEPS}
-    return own | epochs | {"job": job.to_dict(), "config_sha256": job.sha256, "chosen": True}
+    return own | epochs | {"job": job, "config_sha256": job.sha256, "chosen": True}
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Results:
         self.lines = lines
         self._by_cell: dict[str, dict[tuple, dict[tuple, dict]]] = defaultdict(lambda: defaultdict(dict))
         for line in lines:
-            job = Job(**line["job"])
+            job = Job(line["job"])
             run = (line["epochs"], job.seed)
             self._by_cell[job.cell][run][line["policy"], line["score"]] = line
 
@@ -136,7 +139,7 @@ def paired(results: Results, pairs: list[tuple[Job, Job]], policy: str, epochs: 
 def hours_in(folder: Path) -> dict[str, float]:
     """Hours behind the files the report stands on: of processor time where it is known, else on the wall."""
     found = {}
-    for path in (folder / RUNS, folder / TABLES):
+    for path in (folder / RUNS, folder / TABLE2):
         runs: dict[str, float] = {}
         for line in read_lines(path):
             if "policy" not in line:

@@ -1,13 +1,20 @@
-"""AA-BiGAN's experiments: what they select, measure, skip and write; on made-up tables."""
+"""Our own studies: what they measure, skip and write; on made-up data and on the committed lines."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from study import collected_anomalies, collected_page, tables, tables_page, toy, toy_page
-from study.results import append_lines, read_lines
+from agad_tf.cli import main
+from study import bigan_page, bigan_tables, collected, toy
+from study.job import Job
+from study.lines import PAGES, RESULTS, append_lines, read_lines, runs_in
+from study.reproduce import STUDIES, jobs_of
+from study.runner import remaining
+from study.training import STEPS, TABLES, samples_of
 
 CURVE = [
     {"step": 1, "normal_error": 3.0, "validation_reconstruction": 0.9, "validation_latent": 0.7},
@@ -24,15 +31,59 @@ def test_results_lines_survive_a_cut(tmp_path):
     append_lines(path, [{"a": 3}, {"a": 4}])
     assert read_lines(path) == [{"a": 1}, {"a": 3}, {"a": 4}]
     assert read_lines(tmp_path / "none.jsonl") == []
+    append_lines(path, [{"job": {"seed": 5}, "error": "ValueError: no"}, {"job": {"seed": 6}, "a": 5}])
+    assert runs_in(path)[-2:] == [{"a": 4}, {"job": {"seed": 6}, "seed": 6, "a": 5}]
 
 
 @pytest.mark.parametrize(
-    ("policy", "step", "score"),
-    [("last", 3, "reconstruction"), ("normal_only", 2, "reconstruction"), ("all_labels", 2, "latent")],
+    ("table", "settings"),
+    [
+        ("stability", {"seeds": 4, "plan": "forty"}),
+        ("stability", {"seeds": 3, "plan": "ledger", "gamma": 0.05}),
+        ("collapse", {}),
+        ("table-targets", {}),
+        ("table-variants", {"seeds": 3}),
+        ("table-references", {}),
+        ("toy", {}),
+        ("collected", {}),
+        ("audit", {"epochs": 4}),
+    ],
 )
-def test_selection_policies(policy, step, score):
-    look, chosen = tables.select(CURVE, policy)
-    assert (look["step"], chosen) == (step, score)
+def test_what_the_committed_lines_hold_is_not_run_again(table, settings):
+    study = STUDIES[table]
+    jobs = jobs_of(table, **settings)
+    assert jobs
+    assert not remaining(jobs, study.lines(RESULTS / study.results))
+    assert remaining([job.but(seed=99) for job in jobs], study.lines(RESULTS / study.results))
+
+
+@pytest.mark.parametrize("table", STUDIES)
+def test_the_committed_pages_are_what_the_committed_lines_give(table, tmp_path):
+    study = STUDIES[table]
+    if study.report is None:
+        assert table in ("table-targets", "table-references")  # on the page of table-variants
+        return
+    pages = tmp_path / "results"
+    pages.mkdir()
+    shutil.copy(PAGES.parent / "audit.md", tmp_path)
+    for path in study.report(RESULTS, pages):
+        committed = PAGES.parent / Path(path).relative_to(tmp_path)
+        if path.suffix == ".md":
+            assert path.read_text() == committed.read_text(), "run agad-tf reproduce report"
+        else:
+            assert committed.stat().st_size > 5000
+            assert path.stat().st_size > 5000
+
+
+def test_a_setting_that_a_study_does_not_have_is_one_line():
+    result = CliRunner().invoke(main, ["reproduce", "toy", "--set", "step=3"])
+    assert (result.exit_code, result.output) == (
+        2,
+        "agad-tf: toy has no setting step: expected one of seeds, steps\n",
+    )
+
+
+# -- AA-BiGAN on tables --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +91,7 @@ def folder(tmp_path_factory):
     """Two tables in the layout of the real ones: a Gaussian, and anomalies beside it."""
     folder = tmp_path_factory.mktemp("tables")
     rng = np.random.default_rng(0)
-    for number, name in enumerate(tables.DATASETS[:2]):
+    for number, name in enumerate(TABLES[:2]):
         x = rng.normal(size=(420, 4)).astype(np.float32)
         y = np.int8(np.arange(420) % 7 == 0)
         x[y == 1] += 3 + number
@@ -48,46 +99,22 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def short(monkeypatch):
-    monkeypatch.setattr(tables, "DATASETS", tables.DATASETS[:2])
-    monkeypatch.setattr(tables, "STEPS", 4)
-    monkeypatch.setattr(tables, "EVALUATIONS", 2)
-
-
 @pytest.mark.slow
-def test_development_never_opens_the_test_part(folder, short):
-    record = tables.train_and_watch(folder, "cardio", 100, {}, steps=4)
-    assert len(record["curve"]) == 2
+def test_development_never_opens_the_test_part(folder, monkeypatch):
+    monkeypatch.setenv("AGAD_TF_DATA", str(folder))
+    samples_of.cache_clear()
+    (job,) = bigan_tables.variant_jobs(1, dataset="cardio", steps=24)
+    record = bigan_tables.develop(job, folder)
+    samples_of.cache_clear()
+    assert job.seed >= 100
+    assert len(record["curve"]) == 12
     assert 0 <= record["curve"][-1]["validation_fused"] <= 1
     assert not any(name.startswith("test") for look in record["curve"] for name in look)
 
 
-@pytest.mark.slow
-def test_table_2_is_measured_once_resumed_and_written(folder, short, tmp_path):
-    out = tmp_path / "aa_bigan_table2.jsonl"
-    arguments = ["run", "--data", str(folder), "--out", str(out), "--seeds", "1"]
-    first = CliRunner().invoke(tables.main, arguments, catch_exceptions=False)
-    assert first.exit_code == 0
-    lines = read_lines(out)
-    assert [(line["dataset"], line["policy"]) for line in lines] == [
-        (name, policy) for name in tables.DATASETS for policy in tables.POLICIES
-    ]
-    assert {"dataset", "seed", "policy", "score", "auroc", "config", "commit"} <= lines[0].keys()
-    assert all(0 <= line["auroc"] <= 1 for line in lines)
-    assert lines[0]["config"]["gamma"] == 0.01
-    again = CliRunner().invoke(tables.main, arguments, catch_exceptions=False)
-    assert (again.output, len(read_lines(out))) == ("", len(lines))
-    CliRunner().invoke(tables.main, ["report", "--folder", str(tmp_path)], catch_exceptions=False)
-    page = (tmp_path / "aa_bigan_table2.md").read_text()
-    mean = 100 * next(line["auroc"] for line in lines if line["policy"] == "all_labels")
-    assert f"| arrhythmia | 1 | {100 * lines[0]['auroc']:.1f} |" in page
-    assert f"{mean - 80.7:+.1f}" in page
-
-
 def test_page_says_what_was_not_run():
-    page = tables_page.page([], [], [])
-    assert page.count("not run") == 4 * len(tables.DATASETS)
+    page = bigan_page.page([], [])
+    assert page.count("not run") == 4 * len(TABLES)
     assert "87.4 ± 2.3" in page
 
 
@@ -97,10 +124,10 @@ def test_page_tells_references_development_and_targets():
     reference |= {"scaled": scores | {"constant_share": 0.34}, "clipped": scores | {"constant_share": 0.02}}
     tried = {"dataset": "cardio", "seed": 100, "variant": "clip=None", "steps": 600, "curve": CURVE}
     line = {"dataset": "cardio", "seed": 0, "policy": "last", "score": "reconstruction", "auroc": 0.9}
-    lines = [line | {"policy": policy, "seconds": 1.0, "commit": "abc"} for policy in tables.POLICIES]
+    lines = [line | {"policy": policy, "seconds": 1.0, "commit": "abc"} for policy in bigan_page.POLICIES]
     usual = [line | {"config": {}} for line in lines]
     others = [line | {"config": {"generator_target": 0.4}, "auroc": 0.8} for line in lines]
-    page = tables_page.page(usual, others, [reference, tried])
+    page = bigan_page.page(usual + others, [reference, tried])
     assert "| cardio | 1 | 80.0 | 80.0 | 70.0 | 70.0 | 90.0 | 90.0 | 34 % and 2 % |" in page
     assert "| cardio | clip=None | 600 | 1 | 80.0 | 76.7 | – | 95.0 |" in page
     assert "| cardio | 0.4 | 1 | 80.0 | 80.0 | 80.0 |\n| cardio | 0.75 | 1 | 90.0 | 90.0 | 90.0 |" in page
@@ -108,46 +135,41 @@ def test_page_tells_references_development_and_targets():
 
 def test_page_has_a_mean_of_settings_that_were_tried_on_every_table():
     tried = [
-        {"dataset": name, "seed": 100, "variant": "default", "steps": 5, "curve": CURVE}
-        for name in tables.DATASETS
+        {"dataset": name, "seed": 100, "variant": "default", "steps": 5, "curve": CURVE} for name in TABLES
     ]
-    assert "| mean of the six | default | 5 | | 80.0 | 76.7 | – | 95.0 |" in tables_page.page([], [], tried)
-    assert "mean of the six" not in tables_page.page([], [], tried[:5])
+    assert "| mean of the six | default | 5 |  | 80.0 | 76.7 | – | 95.0 |" in bigan_page.page([], tried)
+    assert "mean of the six" not in bigan_page.page([], tried[:5])
 
 
 def test_page_keeps_runs_of_another_number_of_steps_apart():
     line = {"dataset": "cardio", "seed": 0, "score": "reconstruction", "seconds": 1.0, "commit": "abc"}
     lines = [
         line | {"policy": policy, "auroc": auroc, "config": {"steps": steps}}
-        for steps, auroc in ((tables.STEPS, 0.9), (7, 0.6))
-        for policy in tables.POLICIES
+        for steps, auroc in ((STEPS, 0.9), (7, 0.6))
+        for policy in bigan_page.POLICIES
     ]
-    now, before = tables_page.page(lines, [], []).split("### The setting before: 7 steps")
+    now, before = bigan_page.page(lines, []).split("### The setting before: 7 steps")
     assert "| cardio | 1 | 90.0 | 90.0 | 90.0 |" in now
     assert "60.0" not in now
     assert "| cardio | 1 | 60.0 | 60.0 | 60.0 |" in before
 
 
-def test_references_of_rows_beside_a_constant_column(folder):
+def test_references_of_rows_beside_a_constant_column(folder, monkeypatch):
+    monkeypatch.setenv("AGAD_TF_DATA", str(folder))
     with np.load(folder / "cardio.npz") as data:
         x, y = data["X"], data["y"]
     rng = np.random.default_rng(1)
     flag = np.where((rng.random(len(x)) < 0.004) & (y == 0), 500.0, 0.0)[:, None]
-    np.savez(folder / "flagged.npz", X=np.hstack([x, flag]).astype(np.float32), y=y)
+    np.savez(folder / "thyroid.npz", X=np.hstack([x, flag]).astype(np.float32), y=y)
     shares = []
     for seed in range(100, 130):
-        found = tables.reference_scores(folder, "flagged", seed)
+        found = bigan_tables.reference_scores(Job(dataset="thyroid", seed=seed), folder)
         assert found["clipped"]["mean"] > 0.9
         assert found["clipped"]["constant_share"] < 0.7
         shares.append(found["scaled"]["constant_share"])
     # Where the rare flag is in no training row but in a held-out one, it is all of the error.
     assert max(shares) > 0.99
     assert min(shares) == 0
-
-
-def test_share_takes_every_run_once():
-    jobs = list(range(7))
-    assert sorted(tables.share_of(jobs, "0/2") + tables.share_of(jobs, "1/2")) == jobs
 
 
 # -- two dimensions ------------------------------------------------------------------------------------------
@@ -178,17 +200,19 @@ def test_objectives_are_those_of_the_paper():
 
 
 @pytest.mark.slow
-def test_toy_runs_resumes_and_reports(tmp_path):
+def test_a_study_is_run_once(tmp_path):
     out = tmp_path / "toy.jsonl"
-    arguments = ["run", "--out", str(out), "--seeds", "1", "--steps", "3"]
-    CliRunner().invoke(toy.main, arguments, catch_exceptions=False)
-    records = read_lines(out)
+    arguments = ["reproduce", "toy", "--results", str(out), "--seeds", "1", "--set", "steps=3"]
+    assert CliRunner().invoke(main, arguments, catch_exceptions=False).exit_code == 0
+    records = runs_in(out)
     assert [record["objective"] for record in records] == list(toy.OBJECTIVES)
-    assert CliRunner().invoke(toy.main, arguments, catch_exceptions=False).output == ""
-    CliRunner().invoke(toy.main, ["report", "--results", str(out)], catch_exceptions=False)
-    assert (tmp_path / "toy.png").stat().st_size > 5000
-    page = (tmp_path / "toy.md").read_text()
-    assert all(f"| {name} | 1 |" in page for name in toy.OBJECTIVES)
+    assert {"commit", "config_sha256", "job"} <= records[0].keys()
+    again = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert "4 runs, 4 of them" in again.output
+    assert runs_in(out) == records
+    made = toy.write(tmp_path, tmp_path)
+    assert made[0].stat().st_size > 5000
+    assert all(f"| {name} | 1 |" in made[1].read_text() for name in toy.OBJECTIVES)
 
 
 def test_paired_counts_compare_seed_by_seed():
@@ -197,7 +221,7 @@ def test_paired_counts_compare_seed_by_seed():
         for name, masses in (("(7), (8)", (0.3, 0.2)), ("(9), (10)", (0.1, 0.2)))
         for seed, mass in enumerate(masses)
     ]
-    assert toy_page.paired_counts(records, "(9), (10)", "(7), (8)") == (1, 2)
+    assert toy.paired_counts(records, "(9), (10)", "(7), (8)") == (1, 2)
 
 
 @pytest.mark.slow
@@ -213,7 +237,7 @@ def test_called_generated_anomalies_are_kept_clear_of(seed):
 def test_known_and_unseen_classes_apart():
     classes = np.array([0, 0, 1, 9, 2, 3])
     scores = np.array([0.1, 0.2, 0.9, 0.8, 0.15, 0.05])
-    found = collected_anomalies.known_unseen(classes, scores)
+    found = collected.known_unseen(classes, scores)
     assert found == {"known": 1.0, "unseen": 0.25, "all": 0.625}
 
 
@@ -222,10 +246,10 @@ def test_page_of_collected_anomalies(tmp_path):
     look["averaged"] = {"known": 0.9, "unseen": 0.8, "all": 0.85}
     facts = {"epochs": 1, "train_anomaly": 3, "seconds": 1.0, "commit": "abc", "curve": [look]}
     records = [{"gamma": gamma, "final": look["averaged"], **facts} for gamma in (0.0, 0.05)]
-    page = collected_page.page(json.loads(json.dumps(records)))
+    page = collected.page(json.loads(json.dumps(records)))
     assert "| 0.05 | 3 | 1 | 0.900 | 0.800 | 0.850 | 0.850 at epoch 1 | 1 |" in page
     assert "| 1 | 0.900, 0.800, 0.850 | 0.500, 0.500, 0.500 | 0.900, 0.800, 0.850 |" in page
     stopped = [records[0], records[1] | {"final": None, "seconds": None}]
-    assert "| 0.05 | 3 | 1 | stopped |  |  | 0.850 at epoch 1 |  |" in collected_page.page(stopped)
-    collected_page.curves(records, tmp_path / "curves.png")
+    assert "| 0.05 | 3 | 1 | stopped |  |  | 0.850 at epoch 1 |  |" in collected.page(stopped)
+    collected.curves(records, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 5000

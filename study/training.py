@@ -1,9 +1,8 @@
-"""One run of the grid: trains a detector, looks at its scores while it does, and judges by every policy."""
+"""A training of the papers' methods: its job, its data and split, and its results lines by every policy."""
 
 import functools
 import platform
 import shutil
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,12 +13,10 @@ from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation.metrics import auroc, known_unseen_auroc
-from study.grid import Job
-from study.grid_policies import POLICIES, possible, select
-from study.machine import one_thread
-from study.results import commit
-from study.tables import DATASETS as TABLES
-from study.tables import EVALUATIONS, PROTOCOL, STEPS
+from study.job import Job
+from study.policies import POLICIES, possible, select
+
+TABLES = ("arrhythmia", "cardio", "satellite", "satimage-2", "shuttle", "thyroid")
 
 SOURCES = {
     **{name: (name,) for name in ("mnist", "fashion_mnist", "pneumoniamnist", "digits", *TABLES)},
@@ -27,6 +24,16 @@ SOURCES = {
     "cifar100": ("cifar100", "cifar100_jpeg"),
 }
 """Data set to the names it is looked for under; results say which was found."""
+
+PROTOCOL = {"gamma": 0.01, "test": 0.4, "validation": 0.0, "test_validation": 0.2}
+"""Of tables: 60 % for training; of the other 40 % a fifth is validation and the rest the test."""
+
+FIRST_DEVELOPMENT_SEED = 100
+
+STEPS, EVALUATIONS = 1500, 12
+"""Training steps of AA-BiGAN on every table, whatever its size, and how often its scores are looked at. What
+lies between two looks is an "epoch" of `fit`, the same for all tables: an epoch of the rows is two steps of
+arrhythmia and 137 of shuttle, and the averaged weights, whose horizon is counted in epochs, would follow."""
 
 IMAGE_PROTOCOL = {"validation": 0.0, "test": 0.3, "test_validation": 0.2}
 """Every training normal trains; a fifth of the official test part is the validation part. The share of the
@@ -47,6 +54,42 @@ AA_BIGAN_ANOMALIES = {0.2: 50, 0.1: 22, 0.05: 10, 0.01: 22}
 CHECKPOINT_EVERY = "2 minutes"
 
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn")
+
+
+def training(
+    dataset: str,
+    method: str,
+    normal_class: int | None = None,
+    anomaly_classes: tuple[int, ...] | None = None,
+    anomaly_class_count: int | None = None,
+    gamma: float = 0.0,
+    pollution: float = 0.0,
+    ratio: str = "of_total",
+    backbone: str | None = None,
+    model: dict | None = None,
+    compile: dict | None = None,
+    epochs: int | None = None,
+    image_size: int = 32,
+    seed: int = 0,
+) -> Job:
+    """The job of one training and its evaluation.
+
+    Args:
+        dataset: a name in `SOURCES`.
+        method: "agad", "aa_bigan" or a name in `agad_tf.baselines.BASELINES`.
+        normal_class: index of the normal class; None for data that say it themselves, such as tables.
+        anomaly_classes: classes that the collected anomalies come from; None pools all others.
+        anomaly_class_count: k_l, instead: that many classes drawn from the seed.
+        gamma: collected anomalies, a / (n + a), or a / n with ratio "to_normals".
+        pollution: unlabelled anomalies among the normals, likewise.
+        ratio: "of_total" or "to_normals".
+        backbone: of agad and aa_bigan; None takes the detector's default.
+        model, compile: arguments that differ from the defaults.
+        epochs: None takes the paper's, see `epochs_of`.
+        image_size: side that images are resized to; without effect on tables.
+        seed: of the split, the weights and the order of samples.
+    """
+    return Job(locals() | {"model": model or {}, "compile": compile or {}})
 
 
 def epochs_of(job: Job) -> int | None:
@@ -130,21 +173,23 @@ def split_of(job: Job, samples: Samples) -> Split:
 
 
 class Parts:
-    """The rows that looks score: validation and test, with labels, classes and collected classes."""
+    """The rows that looks score, with labels, classes and collected classes.
 
-    def __init__(self, samples: Samples, split: Split):
-        held_out = "selection" if len(split.selection_normal) else "validation"
-        kinds = {
-            "validation": (getattr(split, f"{held_out}_normal"), getattr(split, f"{held_out}_anomaly")),
-            "test": (split.test_normal, split.test_anomaly),
-        }
+    Args:
+        samples, split: whose rows.
+        names: "validation" (the share of the test part that the papers select on, where there is one) and
+            "test".
+    """
+
+    def __init__(self, samples: Samples, split: Split, names=("validation", "test")):
         self.known_classes = split.known_classes
         self.x, self.labels, self.classes = {}, {}, {}
-        for part, (normal, anomaly) in kinds.items():
-            rows = np.concatenate([normal, anomaly])
-            self.x[part], self.classes[part] = samples.x[rows], samples.classes[rows]
-            self.labels[part] = np.repeat([0, 1], [len(normal), len(anomaly)])
-        anomalous = set(np.unique(self.classes["test"][self.labels["test"] == 1]).tolist())
+        for name in names:
+            held_out = name == "validation" and len(split.selection_normal)
+            rows, self.labels[name] = split.labelled("selection" if held_out else name)
+            self.x[name], self.classes[name] = samples.x[rows], samples.classes[rows]
+        last = names[-1]
+        anomalous = set(np.unique(self.classes[last][self.labels[last] == 1]).tolist())
         # Where every class was collected, or there is one alone, "known" would say the same as all.
         self.some_unseen = bool(self.known_classes) and bool(anomalous - set(self.known_classes))
 
@@ -203,154 +248,96 @@ def _baseline(name: str, table: bool) -> type:
     return kind
 
 
-def scorer_of(model):
-    """(names, function from samples to the scores of each name); the names come with the headline first."""
+def looker(model, parts: Parts):
+    """(names of the scores, the headline first; a `look` of `study.watch` at these parts)."""
     import tensorflow as tf
 
     from agad_tf.models.scorer import AnomalyScorer
 
     if not isinstance(model, AnomalyScorer):
-        return ("score",), lambda x: {"score": np.asarray(model.predict(x), np.float64).reshape(len(x))}
+
+        def score(x):
+            return {"score": np.asarray(model.predict(x), np.float64).reshape(len(x))}
+
+        return ("score",), lambda logs: parts.look({part: score(x) for part, x in parts.x.items()})
 
     @tf.function(reduce_retracing=True)
     def raw(x):
         return tf.stack([model.raw_score(name, x) for name in model.score_names])
 
     def scores(x):
-        batches = [
-            raw(model.preprocess(tf.constant(x[start : start + 256]))).numpy()
-            for start in range(0, len(x), 256)
-        ]
+        starts = range(0, len(x), 256)
+        batches = [raw(model.preprocess(tf.constant(x[at : at + 256]))).numpy() for at in starts]
         found = dict(zip(model.score_names, np.concatenate(batches, axis=1), strict=True)) if batches else {}
         if model.score == "fused" and found:
             found["fused"] = model.fuse(list(found.values())).numpy()
         return found
 
-    return tuple(model.score_names), scores
+    look = lambda logs: parts.look({part: scores(x) for part, x in parts.x.items()})  # noqa: E731
+    return tuple(model.score_names), look
 
 
-def watcher(model, parts: Parts, looks: int):
-    """A callback that looks at the scores `looks` times, evenly, and leaves the training alone.
-
-    It has `curve`, `seconds` (spent looking), `epoch_cpu_seconds` (of the last epoch, without the look) and
-    `look(epoch)`.
-    """
-    import keras
-
-    names, score = scorer_of(model)
-
-    class Watch(keras.callbacks.Callback):
-        def __init__(self):
-            super().__init__()
-            self.curve, self.seconds, self.epoch_cpu_seconds = [], 0.0, None
-
-        def on_epoch_begin(self, epoch, logs=None):
-            self._begun = time.process_time()
-
-        def on_epoch_end(self, epoch, logs=None):
-            self.epoch_cpu_seconds = time.process_time() - self._begun
-            epochs = (self.params or {}).get("epochs") or epoch + 1
-            count = min(looks, epochs)
-            if (epoch + 1) * count // epochs != epoch * count // epochs:
-                self.look(epoch + 1)
-
-        def look(self, epoch):
-            if getattr(model, "pretraining", False):
-                return  # nothing has a centre yet, and so no score
-            started = time.perf_counter()
-            if hasattr(model, "prepare_scoring"):
-                model.prepare_scoring()
-            scores = {part: score(x) for part, x in parts.x.items()}
-            self.curve.append({"epoch": epoch} | parts.look(scores))
-            self.seconds += time.perf_counter() - started
-
-        def get_state(self):
-            return {
-                "curve": self.curve,
-                "seconds": self.seconds,
-                "epoch_cpu_seconds": self.epoch_cpu_seconds,  # a run killed after its last epoch begins none
-            }
-
-        def set_state(self, state):
-            self.curve[:], self.seconds = state["curve"], state["seconds"]
-            self.epoch_cpu_seconds = state["epoch_cpu_seconds"]
-
-    watch = Watch()
-    watch.names = names
-    return watch
-
-
-def train(job: Job, work: Path | None = None, code: str | None = None) -> list[dict]:
+def train(job: Job, work: Path) -> list[dict]:
     """Runs a job and returns its results lines, one a policy and score.
 
     Args:
-        job: what to run.
-        work: folder for checkpoints; a run that was killed goes on from there. None for none.
-        code: commit of the code that runs, where it was asked for before; a long grid would see later ones.
+        job: what to run, of `training`.
+        work: folder for checkpoints; a run that was killed goes on from there.
 
     Raises:
         InputError: data that are not there, or that the protocol or the method cannot take.
     """
-    one_thread()
-    _share_gpu()
     import keras
     import tensorflow as tf
 
     from agad_tf.models import AnomalyDetector
     from agad_tf.training.checkpoints import Checkpoints
+    from study.watch import Watch, fit
 
     samples = samples_of(job.dataset)
     split = split_of(job, samples)
     keras.utils.set_random_seed(job.seed)
     model = make_model(job, samples)
     parts = Parts(samples, split)
-    watch = watcher(model, parts, LOOKS)
-    rows = np.concatenate([split.train_normal, split.train_anomaly])
-    labels = np.repeat([0, 1], [len(split.train_normal), len(split.train_anomaly)])
+    names, look = looker(model, parts)
+    watch = Watch(model, look, LOOKS)
+    rows, labels = split.labelled("train")
     epochs = epochs_of(job) or paper_epochs(model)
-    callbacks, folder = [watch], None
-    if work is not None and isinstance(model, AnomalyDetector):
-        folder = Path(work) / f"{job.sha256}-{job.seed}"
+    callbacks, folder = [], Path(work) / f"{job.sha256}-{job.seed}"
+    if isinstance(model, AnomalyDetector):
         callbacks.append(Checkpoints(folder, every=CHECKPOINT_EVERY))
-    started, cpu_started = time.perf_counter(), time.process_time()
-    model.fit(
-        samples.x[rows],
-        labels,
-        epochs=epochs,
-        seed=job.seed,
-        callbacks=callbacks,
-        verbose=0,
-        **fit_arguments(job),
+    times = fit(
+        model, samples.x[rows], labels, watch, callbacks, epochs=epochs, seed=job.seed, **fit_arguments(job)
     )
-    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    if folder is not None and callbacks[-1].seconds > seconds:
-        seconds, cpu_seconds = callbacks[-1].seconds, None  # a process before this one did a part
+    if callbacks and callbacks[-1].seconds > times["seconds"]:  # a process before this one did a part
+        times |= {"seconds": round(callbacks[-1].seconds, 2), "cpu_seconds": None}
     if not watch.curve:  # a method without epochs
-        watch.look(1)
+        watch.see(1)
     facts = {
         "source": samples.name,
-        "split_sha256": split.sha256,
-        "train_normal": len(split.train_normal),
-        "train_anomaly": len(split.train_anomaly),
+        **facts_of(split),
         "polluted": len(split.polluted),
         "known_classes": list(split.known_classes),
         "test_normal": len(split.test_normal),
         "test_anomaly": len(split.test_anomaly),
-        "seconds": round(seconds, 2),
-        "cpu_seconds": None if cpu_seconds is None else round(cpu_seconds, 2),
+        **times,
         "seconds_looking": round(watch.seconds, 2),
         "epoch_cpu_seconds": round(watch.epoch_cpu_seconds, 3),
-        "commit": commit() if code is None else code,
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
     }
-    lines = lines_of(job, watch.curve, watch.names, facts)
+    lines = lines_of(watch.curve, names, facts)
     tf.keras.backend.clear_session()
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     return lines
 
 
-def lines_of(job: Job, curve: list[dict], names: tuple[str, ...], facts: dict) -> list[dict]:
+def facts_of(split: Split) -> dict:
+    """What every results line says of a split."""
+    counts = {name: len(getattr(split, name)) for name in ("train_normal", "train_anomaly")}
+    return {"split_sha256": split.sha256, **counts}
+
+
+def lines_of(curve: list[dict], names: tuple[str, ...], facts: dict) -> list[dict]:
     """The results lines of one training, one a policy and score; those a policy would report are `chosen`.
 
     The whole curve of test AUROCs stands in the line of the last epoch.
@@ -367,9 +354,8 @@ def lines_of(job: Job, curve: list[dict], names: tuple[str, ...], facts: dict) -
                 own, _ = select(curve, policy, (name,))
             if own is None:
                 continue
-            line = {"job": job.to_dict(), "config_sha256": job.sha256, "policy": policy, "score": name}
-            line |= {"chosen": name == reported, "epoch": own["epoch"], "epochs": curve[-1]["epoch"]}
-            line |= {
+            line = {"policy": policy, "score": name, "chosen": name == reported, "epoch": own["epoch"]}
+            line |= {"epochs": curve[-1]["epoch"]} | {
                 field: own.get(f"{part}_{name}")
                 for field, part in (
                     ("auroc", "test"),
@@ -382,14 +368,3 @@ def lines_of(job: Job, curve: list[dict], names: tuple[str, ...], facts: dict) -
                 line["curve"] = [[at["epoch"], at[f"test_{name}"]] for at in curve]
             lines.append(line | facts)
     return lines
-
-
-def _share_gpu() -> None:
-    """Lets several workers use one GPU: each takes the memory it needs, no more."""
-    import tensorflow as tf
-
-    for device in tf.config.list_physical_devices("GPU"):
-        try:
-            tf.config.experimental.set_memory_growth(device, True)
-        except RuntimeError:  # TensorFlow already computes: the choice was made when it began
-            return
