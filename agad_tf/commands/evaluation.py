@@ -67,19 +67,18 @@ def recalibrate(run, json_output, **options):
              agad-tf recalibrate runs/first --normals last_week/good --rate .05 --confidence .95
     """
     with quiet_stdout():
-        quiet_tensorflow()
-        from agad_tf.training.open import load_run
         from agad_tf.training.recalibration import recalibrate as run_recalibrate
 
-        done = run_recalibrate(load_run(run), **options)
+        done = run_recalibrate(run, **options)
     calibration = done.calibration.to_dict()
     del calibration["normal_scores"]
     result = calibration | {
         "run": str(run),
-        "observed_false_alarm_rate": done.calibration.observed_false_alarm_rate,
         "previous_threshold": None if done.previous is None else done.previous.threshold,
         "kept_as": None if done.kept_as is None else str(done.kept_as),
         "left_out": done.left_out,
+        "copies": done.copies,
+        "test": done.test,
     }
     show(result, json_output, recalibration_text)
 
@@ -112,14 +111,22 @@ def audit(run, retrain, batch_size, seed, json_output):
 
 def recalibration_text(result: dict) -> str:
     """The new threshold for people."""
-    from agad_tf.evaluation.wording import promise
+    from agad_tf.evaluation.wording import percent, price, promise
 
     before = result["previous_threshold"]
     lines = [
         f"threshold {result['threshold']:.6g}" + ("" if before is None else f" (before: {before:.6g})"),
         promise(result),
+        price(result),
         f"from {result['n_normal']} normals and {result['n_anomaly'] or 0} anomalies ({result['split']})",
     ]
+    test = result.get("test") or {}
+    rates = ((test.get("false_alarm_rate"), "false alarms"), (test.get("recall"), "of the anomalies found"))
+    known = ", ".join(f"{percent(rate)} {words}" for rate, words in rates if rate is not None)
+    if known:
+        lines.append(f"on the test part of the run: {known}")
+    if result.get("copies"):
+        lines.append(f"{result['copies']} given samples were left out: copies of others")
     if result["left_out"]:
         lines.append(f"{result['left_out']} given samples were left out: the run was trained on them")
     if result["kept_as"]:

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import click
 
-from agad_tf.commands.common import quiet_stdout, quiet_tensorflow
+from agad_tf.commands.common import INCOMPLETE, quiet_stdout, quiet_tensorflow
 from agad_tf.csv_rows import position_or_name
 from agad_tf.errors import InputError
-
-SOME_FAILED = 3
-"""Exit status when some samples could not be scored."""
+from agad_tf.files import check_writable
 
 
 @click.command()
@@ -69,7 +67,7 @@ def score(
 
         files.check_paths(paths)
         if out is not None:
-            results.check_output(out)
+            check_writable(out)
         bar = tqdm(unit="sample", disable=None, delay=2)  # on a terminal alone
         with bar:
             if engine == "ray":
@@ -105,7 +103,7 @@ def score(
     trouble = f", {failed} failed (the reasons are in their rows)" if failed else ""
     click.echo(f"agad-tf: {scored} scored{trouble} in {time.monotonic() - started:.1f} s", err=True)
     if failed:
-        raise SystemExit(SOME_FAILED)
+        raise SystemExit(INCOMPLETE)
 
 
 def _check_engine(engine: str, server: str | None, out: Path | None, actors: int | None) -> None:

@@ -74,8 +74,7 @@ class Evaluation:
             picked: positions in `scores`.
         """
         x = np.asarray(self.samples.x[self.rows[picked]])
-        reconstruction, error_map = self.model.explain(x)
-        return np.asarray(self.model.preprocess(x)), np.asarray(reconstruction), np.asarray(error_map)
+        return tuple(np.asarray(part) for part in self.model.pictured(x))
 
     def redrawn(self, picked: np.ndarray) -> np.ndarray | None:
         """Scored samples as the detector redraws them, in its range; None of one that redraws nothing."""

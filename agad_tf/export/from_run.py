@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from agad_tf.evaluation import thresholds
 from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.export import parity, tflite
 from agad_tf.export.agreement import rounded_size
-from agad_tf.export.model_card import calibration_summary, run_card, write_model_card
+from agad_tf.export.model_card import calibration_summary, figures_at_threshold, run_card, write_model_card
 from agad_tf.export.onnx import export_onnx
 from agad_tf.export.saved_model import write_saved_model
 from agad_tf.export.versions import check_one_kind, new_version
@@ -44,7 +45,7 @@ def export_run(
 
     The scores of a float16 or int8 export are not quite the model's. Its threshold is therefore chosen again
     by the run's own policy, from the run's held-out samples as the export scores them, wherever the run's
-    calibration came from those.
+    calibration came from those. The card says what the exported threshold does on the test part.
 
     Args:
         run: from `load_run`.
@@ -67,7 +68,10 @@ def export_run(
         raise InputError(f"format {format} expects precision float32, received {precision!r}: export tflite")
     check_one_kind(folder, EXPORTS[format])
     data = _run_data(run, needed=precision == "int8")
+    tested = None if data is None else _tested(run, data)
     card = run_card(run, Path(folder).name, licence)
+    if tested is not None and "threshold" not in card["metrics"]:
+        _state_threshold(card, tested.before, tested, run.calibration)
     with new_version(folder) as version:
         if format == "savedmodel":
             write_saved_model(run.model, version.partial, run.calibration, card)
@@ -75,12 +79,12 @@ def export_run(
             extra = version.partial / "assets.extra"
         else:
             write = _write_tflite if format == "tflite" else _write_onnx
-            score, calibration = write(run, version.partial / EXPORTS[format], precision, data, card)
+            score, calibration = write(run, version.partial / EXPORTS[format], precision, data, card, tested)
             extra = version.partial
             write_model_card(extra, run.model, calibration, card)
         report = None
         if data is not None:
-            report = _report(run, data, score, calibration, 1 if format != "savedmodel" else None)
+            report = _report(run, tested, score, calibration, 1 if format != "savedmodel" else None)
             report |= {
                 "format": format,
                 "precision": precision,
@@ -124,7 +128,28 @@ def _run_data(run: Run, needed: bool) -> tuple[Samples, Split] | None:
         return None
 
 
-def _write_tflite(run, path, precision, data, card) -> tuple[Score, Calibration | None]:
+class _Tested(NamedTuple):
+    """Test samples that the export is compared on, their labels, and the model's scores."""
+
+    x: np.ndarray
+    labels: np.ndarray
+    before: np.ndarray
+
+
+def _tested(run: Run, data: tuple[Samples, Split]) -> _Tested:
+    x, labels = parity_samples(*data)
+    return _Tested(x, labels, run.model.predict(x, verbose=0))
+
+
+def _state_threshold(
+    card: dict, scores: np.ndarray, tested: _Tested, calibration: Calibration | None
+) -> None:
+    """Puts into a card what the exported threshold does, and on how many test samples that was seen."""
+    figures = figures_at_threshold(scores, tested.labels, calibration)
+    card["metrics"] |= figures | ({"threshold_samples": len(scores)} if figures else {})
+
+
+def _write_tflite(run, path, precision, data, card, tested) -> tuple[Score, Calibration | None]:
     representative = None
     if data is not None:
         samples, split = data
@@ -139,14 +164,16 @@ def _write_tflite(run, path, precision, data, card) -> tuple[Score, Calibration 
     tflite.write_tflite(path, content, about, card)
     calibration = run.calibration
     if precision != "float32" and data is not None:
-        calibration = calibrate_export(run, data, open_detector(path, threads=1).scores)
+        score = open_detector(path, threads=1).scores
+        calibration = calibrate_export(run, data, score)
         about["calibration"] = None if calibration is None else calibration.to_dict()
         card["calibration"] = calibration_summary(calibration)
+        _state_threshold(card, open_detector(path, threads=1).scores(tested.x), tested, calibration)
         tflite.write_tflite(path, content, about, card)
     return open_detector(path, threads=1).scores, calibration
 
 
-def _write_onnx(run, path, precision, data, card) -> tuple[Score, Calibration | None]:
+def _write_onnx(run, path, precision, data, card, tested) -> tuple[Score, Calibration | None]:
     export_onnx(run.model, path, run.calibration, card)
     return open_detector(path, threads=1).scores, run.calibration
 
@@ -158,9 +185,11 @@ def parity_samples(samples: Samples, split: Split) -> tuple[np.ndarray, np.ndarr
     return _rows(samples, rows[drawn]), labels[drawn]
 
 
-def _report(run: Run, data, score: Score, calibration: Calibration | None, threads: int | None) -> dict:
-    x, labels = parity_samples(*data)
-    before, after = run.model.predict(x, verbose=0), score(x)
+def _report(
+    run: Run, tested: _Tested, score: Score, calibration: Calibration | None, threads: int | None
+) -> dict:
+    x, labels, before = tested
+    after = score(x)
     report = {"part": "the test part", **parity.compare(before, after, labels, rounded_size(run.model))}
     if calibration is not None:
         report |= parity.compare_decisions(before, after, run.calibration, calibration)

@@ -5,6 +5,8 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 import agad_tf
 from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import Calibration
@@ -21,9 +23,10 @@ def model_card(model: AnomalyScorer, calibration: Calibration | None = None, nam
 
     Returns:
         `format`, `name`, `created` (UTC), `detector`, `input` (`kind` "image" or "table", `shape`, for images
-        `value_range` and `crop`), `identity` (see `agad_tf.identity.Identity`), `score` (`name`, `parts`),
-        `calibration` (without the normal scores, or None), `configuration` (`model`, and `compile` where it
-        was compiled), `versions`, `licence`; `data`, `split` and `metrics` are None: see `run_card`.
+        `value_range` and `crop`), `identity` (an `agad_tf.identity.Identity` as a dict), `score` (`name`,
+        `parts`), `calibration` (without the normal scores, with the share of them that is above; or None),
+        `configuration` (`model`, and `compile` where it was compiled), `versions`, `licence`; `data`, `split`
+        and `metrics` are None: see `run_card`.
     """
     inputs = {"kind": "table" if model.is_table else "image", "shape": list(model.sample_shape)}
     if not model.is_table:
@@ -52,10 +55,31 @@ def model_card(model: AnomalyScorer, calibration: Calibration | None = None, nam
 
 
 def calibration_summary(calibration: Calibration | None) -> dict | None:
-    """A calibration as a card states it: without the normal scores."""
+    """A calibration as a card states it: without the normal scores, with the threshold's price on them."""
     if calibration is None:
         return None
-    return {name: value for name, value in calibration.to_dict().items() if name != "normal_scores"}
+    kept = {name: value for name, value in calibration.to_dict().items() if name != "normal_scores"}
+    return kept | {"observed_false_alarm_rate": calibration.observed_false_alarm_rate}
+
+
+def figures_at_threshold(
+    scores: np.ndarray, labels: np.ndarray, calibration: Calibration | None
+) -> dict[str, float | None]:
+    """What the exported threshold does on scored test samples, under the names of a run's metrics.
+
+    Args:
+        scores: (n,) of the model or of its export.
+        labels: (n,) 0 normal, 1 anomaly.
+        calibration: of the export; without one nothing is known.
+
+    Returns:
+        `threshold`, `false_alarm_rate` and `recall`; None for a kind that the samples lack.
+    """
+    if calibration is None:
+        return {}
+    alarms, labels = calibration.is_anomaly(scores), np.asarray(labels)
+    rates = [float(alarms[labels == kind].mean()) if (labels == kind).any() else None for kind in (0, 1)]
+    return {"threshold": calibration.threshold, "false_alarm_rate": rates[0], "recall": rates[1]}
 
 
 def run_card(run: Run, name: str | None = None, licence: str | None = None) -> dict:
@@ -69,6 +93,13 @@ def run_card(run: Run, name: str | None = None, licence: str | None = None) -> d
     card = model_card(run.model, run.calibration, name or run.path.name)
     metrics = dict(run.metrics)
     summary = metrics.pop("split", None)
+    metrics.pop("calibration", None)  # the card states the one that is exported
+    if run.calibration is None or metrics.get("threshold") != run.calibration.threshold:
+        # Recalibrated since: those figures are of another threshold than the one that is exported.
+        for name in ("threshold", "false_alarm_rate", "recall"):
+            metrics.pop(name, None)
+        if run.calibration is not None and run.scores is not None:
+            metrics |= run.scores.test_figures(run.calibration)
     card |= {
         "data": _read_json(run.path / "data.json"),
         "split": {"sha256": run.split.sha256, "summary": summary},
@@ -135,7 +166,11 @@ def card_text(card: dict) -> str:
     if chosen is None:
         lines.append("None: the export gives scores alone.")
     else:
-        lines.append(f"An anomaly is what scores above {chosen['threshold']:.9g}.")
+        lines.append(
+            f"An anomaly is what scores above {chosen['threshold']:.9g}. Of the {chosen['n_normal']} "
+            "held-out normals that it was chosen with, "
+            f"{chosen['observed_false_alarm_rate']:.1%} score above it."
+        )
         lines += ["", *_items({k: v for k, v in chosen.items() if k not in ("format", "threshold")})]
     for title, name in (("Metrics on the test part", "metrics"), ("Split", "split"), ("Data", "data")):
         lines += ["", f"## {title}", "", *(_items(card[name]) if card[name] else ["Not known."])]

@@ -28,6 +28,7 @@ _ROW_TYPES = {"DT_DOUBLE": np.float64, "DT_FLOAT": np.float32}  # of tables; exp
 # As a SavedModel answers for a sample that it cannot judge: never normal.
 _EMPTY = {"score": np.nan, "p_value": np.nan, "is_anomaly": True, "threshold": np.nan, "error": None}
 _TYPES = {"score": "f4", "p_value": "f4", "is_anomaly": "?", "threshold": "f4", "error": "O"}
+_OUTPUTS = [name for name in _TYPES if name != "error"]
 
 
 class Client:
@@ -38,10 +39,10 @@ class Client:
 
     Args:
         url: "http://host:8501" (REST; https too, and a path where a proxy asks for one) or
-            "grpc://host:8500". REST needs no TensorFlow.
+            "grpc://host:8500" ("grpcs" with TLS). REST needs no TensorFlow.
         model: its name on the server.
         version: None for the newest that is served, which may change between two requests.
-        timeout: seconds for each answer.
+        timeout: seconds for each whole answer, to its last byte.
         retries: further tries after the first, 0 or more.
         backoff: seconds of the first pause.
 
@@ -108,6 +109,8 @@ class Client:
         """
         if isinstance(samples, str | Path | bytes):
             samples = [samples]
+        if batch_size < 1:
+            raise InputError(f"batch_size expects 1 or more, received {batch_size}")
         if threshold is not None and not math.isfinite(threshold):
             raise InputError(f"threshold expects a finite number, received {threshold}")
         if is_frame(samples) and self.is_table:
@@ -120,7 +123,7 @@ class Client:
         else:
             answers = self._score_files(_encoded(samples), batch_size)
         if threshold is not None:
-            answers["is_anomaly"] = above(answers["score"], threshold)
+            answers["is_anomaly"] = above(answers["score"], threshold)  # so too where there is no score
             answers["threshold"] = np.full(len(samples), threshold, np.float32)
         return answers
 
@@ -144,7 +147,7 @@ class Client:
 
         Returns:
             `model`, `version`, and `signatures`: name to `inputs` and `outputs`, name to `dtype` ("DT_UINT8",
-            "DT_FLOAT", ...) and `shape` (None for any size).
+            "DT_FLOAT", ...) and `shape` (None for any size; None altogether where the server states none).
         """
         answer = self._patiently(self._transport.metadata)
         try:
@@ -180,8 +183,18 @@ class Client:
             if self.is_table and "columns" in self._signatures:
                 name, form = self._input("columns")
                 row = np.zeros((1, *form["shape"][1:]), _ROW_TYPES[form["dtype"]])
-                answer = self._patiently(lambda: self._transport.predict("columns", {name: row}))
-                columns = [text if isinstance(text, str) else text.decode() for text in answer["columns"]]
+                wanted, count = ("columns",), row.shape[1]
+                ask = lambda: self._transport.predict("columns", {name: row}, wanted, count)  # noqa: E731
+                found = np.atleast_1d(self._patiently(ask).get("columns", ()))
+                try:
+                    columns = [text if isinstance(text, str) else text.decode() for text in found.tolist()]
+                except (AttributeError, UnicodeDecodeError):
+                    columns = []
+                if len(columns) != count:
+                    raise ServingError(
+                        f"{self.model}: expected the names of {count} columns, received something else: "
+                        "export it with `agad-tf export`"
+                    )
             self._identity = Identity("table" if self.is_table else None, columns)
         return self._identity
 
@@ -195,7 +208,16 @@ class Client:
                 f"{self.model}: expected a model with the signature {signature}, received "
                 f"{', '.join(sorted(self._signatures)) or 'none'}: export it with `agad-tf export`"
             )
-        return next(iter(inputs.items()))
+        ((name, form),) = inputs.items()
+        ranks = {"DT_FLOAT": 2, "DT_DOUBLE": 2, "DT_UINT8": 4, "DT_STRING": 1}
+        shape = form["shape"]
+        usable = shape is not None and len(shape) == ranks.get(form["dtype"])
+        if not usable or (len(shape) > 1 and not 0 < (shape[-1] or 0) <= LARGEST_SAMPLE):
+            raise ServingError(
+                f"{self.model}: expected {signature} to take images, image files or rows, received {name} of "
+                f"{form['dtype']} and shape {shape}: export it with `agad-tf export`"
+            )
+        return name, form
 
     def _score_array(self, samples: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
         name, form = self._input("serving_default")
@@ -210,7 +232,7 @@ class Client:
 
         parts = (range(start, min(start + size, len(samples))) for start in range(0, len(samples), size))
         answers = [answer for part in parts for answer in _in_halves(part, send, failed, TooLargeError)]
-        return _joined(len(samples), answers)
+        return self._joined("serving_default", len(samples), answers)
 
     def _score_files(self, images: Iterator[bytes | InputError], batch_size: int) -> dict[str, np.ndarray]:
         name, _ = self._input("score_encoded")
@@ -247,12 +269,27 @@ class Client:
             part[index] = image
             size += len(image)
         send_all()
-        return {"error": np.full(count, None)} | _joined(count, answers)
+        return {"error": np.full(count, None)} | self._joined("score_encoded", count, answers)
+
+    def _joined(self, signature: str, count: int, answers: list[tuple[Sequence[int], dict]]) -> dict:
+        """Answers at their positions; where there is none, what stands for it, and never a normal."""
+        promised = self._signatures[signature]["outputs"]
+        names = [
+            name
+            for name in _EMPTY
+            if name in promised or name == "score" or any(name in answer for _, answer in answers)
+        ]
+        columns = {name: np.full(count, _EMPTY[name], _TYPES[name]) for name in names}
+        for indices, answer in answers:
+            for name, values in answer.items():
+                columns[name][list(indices)] = values
+        if "is_anomaly" in columns:
+            columns["is_anomaly"] |= ~np.isfinite(columns["score"])
+        return columns
 
     def _predict(self, signature: str, name: str, part) -> dict[str, np.ndarray]:
-        outputs = self._patiently(lambda: self._transport.predict(signature, {name: part}))
-        known = {key: outputs[key] for key in _TYPES if key in outputs}
-        for key, values in known.items():
+        outputs = self._patiently(lambda: self._transport.predict(signature, {name: part}, _OUTPUTS))
+        for key, values in outputs.items():
             if values.shape != (len(part),) or values.dtype.kind not in (
                 "b" if _TYPES[key] == "?" else "fiu"
             ):
@@ -260,11 +297,11 @@ class Client:
                     f"{self.model}: expected {len(part)} values of {key}, received {values.dtype} of shape "
                     f"{values.shape}: is it an export of agad-tf?"
                 )
-        if "score" not in known:
+        if "score" not in outputs:
             raise ServingError(
                 f"{self.model}: expected an output called score, received {', '.join(outputs) or 'none'}"
             )
-        return known
+        return outputs
 
     def _patiently(self, request: Callable[[], dict]) -> dict:
         attempt = 0
@@ -285,16 +322,19 @@ def _transport(url: str, model: str, version: int | None, timeout: float) -> Res
         known = parts.hostname and (parts.port or parts.scheme in ("http", "https"))
     except ValueError:
         known = False
-    if not known or parts.scheme not in ("http", "https", "grpc"):
+    if not known or parts.scheme not in ("http", "https", "grpc", "grpcs"):
         raise InputError(f"expected a URL like http://host:8501 or grpc://host:8500, received {url!r}")
-    if parts.scheme == "grpc":
-        return GrpcTransport(parts.netloc, model, version, timeout)
+    if parts.scheme in ("grpc", "grpcs"):
+        return GrpcTransport(parts.netloc, model, version, timeout, secure=parts.scheme == "grpcs")
     return RestTransport(url, model, version, timeout)
 
 
 def _tensor(value: dict) -> dict:
-    dims = value.get("tensor_shape", {}).get("dim", [])
-    sizes = (int(dim.get("size", 0)) for dim in dims)
+    """Type and shape of an input or output; the shape is None where the server states none."""
+    shape = value.get("tensor_shape", {})
+    if "dim" not in shape:
+        return {"dtype": value["dtype"], "shape": None}
+    sizes = (int(dim.get("size", 0)) for dim in shape["dim"])
     return {"dtype": value["dtype"], "shape": tuple(None if size < 0 else size for size in sizes)}
 
 
@@ -348,13 +388,3 @@ def _in_halves(
     middle = len(indices) // 2
     halves = (indices[:middle], indices[middle:])
     return [answer for half in halves for answer in _in_halves(half, send, failed, kind)]
-
-
-def _joined(count: int, answers: list[tuple[Sequence[int], dict]]) -> dict[str, np.ndarray]:
-    """Answers at their positions; where one lacks a value that another has, there is none."""
-    names = [name for name in _EMPTY if name == "score" or any(name in answer for _, answer in answers)]
-    columns = {name: np.full(count, _EMPTY[name], _TYPES[name]) for name in names}
-    for indices, answer in answers:
-        for name, values in answer.items():
-            columns[name][list(indices)] = values
-    return columns

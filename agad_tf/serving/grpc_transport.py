@@ -1,5 +1,7 @@
 """TensorFlow Serving's gRPC API, through the protos of `tensorflow-serving-api`, which load TensorFlow."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from agad_tf.errors import InputError
@@ -14,12 +16,16 @@ from agad_tf.serving.errors import (
 
 _NO_LIMIT = -1
 
+LARGEST_ANSWER = 64 * 1024**2
+"""Bytes: more than the four numbers of every sample that goes into one request."""
+
 
 class GrpcTransport:
     """One model behind the gRPC port of a server.
 
     Args:
         address: host:port.
+        secure: by TLS, with the certificates that gRPC trusts (or GRPC_DEFAULT_SSL_ROOTS_FILE_PATH names).
         model: its name on the server.
         version: None for the newest that is served.
         timeout: seconds for each answer.
@@ -28,33 +34,41 @@ class GrpcTransport:
         InputError: `tensorflow-serving-api` is not installed.
     """
 
-    def __init__(self, address: str, model: str, version: int | None, timeout: float):
+    def __init__(self, address: str, model: str, version: int | None, timeout: float, secure: bool = False):
+        url = f"{'grpcs' if secure else 'grpc'}://{address}"
         try:
             import grpc
             from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
         except ImportError as error:
             raise InputError(
-                f"grpc://{address}: expected the package tensorflow-serving-api, which is not installed: pip "
+                f"{url}: expected the package tensorflow-serving-api, which is not installed: "
                 "pip install 'agad-tf[serving]', or use the REST port (http://host:8501)"
             ) from error
         self._rpc_error = grpc.RpcError
         self._model, self._version, self._timeout = model, version, timeout
-        self._what = f"grpc://{address} model {model}" + ("" if version is None else f" version {version}")
-        self._channel = grpc.insecure_channel(
-            address,
-            [
-                ("grpc.max_send_message_length", _NO_LIMIT),
-                ("grpc.max_receive_message_length", _NO_LIMIT),
-                # A server that comes back is found by the next try, not a minute later.
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 2000),
-            ],
-        )
+        self._what = f"{url} model {model}" + ("" if version is None else f" version {version}")
+        options = [
+            ("grpc.max_send_message_length", _NO_LIMIT),
+            ("grpc.max_receive_message_length", LARGEST_ANSWER),
+            # A server that comes back is found by the next try, not a minute later.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+        ]
+        if secure:
+            self._channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
+        else:
+            self._channel = grpc.insecure_channel(address, options)
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def predict(self, signature: str, inputs: dict[str, np.ndarray | list[bytes]]) -> dict[str, np.ndarray]:
-        """Outputs of a signature by name."""
+    def predict(
+        self,
+        signature: str,
+        inputs: dict[str, np.ndarray | list[bytes]],
+        wanted: Iterable[str],
+        length: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Those outputs of a signature that are wanted, by name, each of `length`: None for one a sample."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -62,8 +76,15 @@ class GrpcTransport:
         for name, values in inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
         outputs = self._call(self._prediction.Predict, request).outputs
+        count = max(map(len, inputs.values())) if length is None else length
         try:
-            return {name: tf.make_ndarray(tensor) for name, tensor in outputs.items()}
+            found = {name: outputs[name] for name in wanted if name in outputs}
+            for name, tensor in found.items():
+                # A tensor of one number may claim any shape, and would be given the memory.
+                shape = [dim.size for dim in tensor.tensor_shape.dim]
+                if shape != [count]:
+                    raise ValueError(f"{name} of shape {shape} where {count} are expected")
+            return {name: tf.make_ndarray(tensor) for name, tensor in found.items()}
         except (TypeError, ValueError) as error:
             raise ServingError(f"{self._what}: expected tensors, received: {one_line(str(error))}") from error
 

@@ -2,6 +2,10 @@
 
 import base64
 import json
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -17,6 +21,12 @@ from agad_tf.serving.errors import (
 
 _BUSY = {408, 429, 502, 503, 504}
 
+BASE_BYTES = 1024**2
+"""An answer without samples, metadata for instance, is never as large."""
+
+SAMPLE_BYTES = 1024
+"""Nor are the few numbers of one sample, as JSON with all its blanks."""
+
 
 class RestTransport:
     """One model behind the REST port of a server.
@@ -25,7 +35,7 @@ class RestTransport:
         url: http://host:8501 or https://..., with a path where a proxy asks for one.
         model: its name on the server.
         version: None for the newest that is served.
-        timeout: seconds to connect, and again to wait for each answer.
+        timeout: seconds for a whole answer, from connecting to its last byte.
     """
 
     def __init__(self, url: str, model: str, version: int | None, timeout: float):
@@ -34,18 +44,27 @@ class RestTransport:
 
         self._requests, self._timeout = requests, timeout
         self._session = requests.Session()
+        # What is packed could unpack to anything: the limit counts the bytes that come.
+        self._session.headers["Accept-Encoding"] = "identity"
         self._url = f"{url.rstrip('/')}/v1/models/{quote(model, safe='')}"
         self._url += "" if version is None else f"/versions/{version}"
         self._what = f"{url} model {model}" + ("" if version is None else f" version {version}")
 
-    def predict(self, signature: str, inputs: dict[str, np.ndarray | list[bytes]]) -> dict[str, np.ndarray]:
-        """Outputs of a signature by name."""
+    def predict(
+        self,
+        signature: str,
+        inputs: dict[str, np.ndarray | list[bytes]],
+        wanted: Iterable[str],
+        length: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Those outputs of a signature that are wanted, by name, each of `length`: None for one a sample."""
         body = {"signature_name": signature, "inputs": {name: _plain(x) for name, x in inputs.items()}}
-        answer = self._answer("POST", ":predict", json.dumps(body))
+        count = max(map(len, inputs.values())) if length is None else length
+        answer = self._answer("POST", ":predict", json.dumps(body), BASE_BYTES + count * SAMPLE_BYTES)
         outputs = answer.get("outputs")
         outputs = outputs if isinstance(outputs, dict) else {"score": outputs}
         try:
-            return {name: np.array(values) for name, values in outputs.items()}
+            return {name: np.array(outputs[name]) for name in wanted if name in outputs}
         except ValueError as error:
             raise self._strange("arrays", "lists of unequal length") from error
 
@@ -66,11 +85,15 @@ class RestTransport:
         """Closes the connections."""
         self._session.close()
 
-    def _answer(self, method: str, suffix: str, body: str | None = None) -> dict:
+    def _answer(self, method: str, suffix: str, body: str | None = None, most: int = BASE_BYTES) -> dict:
         errors = self._requests.exceptions
         try:
-            response = self._session.request(method, self._url + suffix, data=body, timeout=self._timeout)
-        except errors.Timeout as error:
+            response, content = within(
+                self._timeout, lambda deadline: self._exchange(method, suffix, body, most, deadline)
+            )
+        except ServingError:
+            raise
+        except (errors.Timeout, TimeoutError) as error:
             raise UnavailableError(
                 f"{self._what}: expected an answer within {self._timeout:g} s, received none: allow more "
                 "time, send fewer samples a request, or look at the server"
@@ -83,14 +106,37 @@ class RestTransport:
         except (errors.RequestException, ValueError) as error:
             raise InputError(f"{self._what}: expected the URL of a server: {one_line(str(error))}") from error
         try:
-            answer = response.json()
+            answer = json.loads(content)
         except (ValueError, RecursionError):
             answer = None
+        if response.is_redirect or 300 <= response.status_code < 400:
+            # Following it would post the samples to whatever host is named there.
+            where = one_line(response.headers.get("Location", "nowhere"))
+            raise ServingError(
+                f"{self._what}: expected an answer, received a redirect to {where}: give the server's own URL"
+            )
         if response.status_code != 200:
             raise self._error(response.status_code, answer, response.reason)
         if not isinstance(answer, dict):
             raise self._strange("JSON", response.headers.get("Content-Type", "something else"))
         return answer
+
+    def _exchange(self, method: str, suffix: str, body: str | None, most: int, deadline: float):
+        """A response and its bytes, at most `most` of them and none after the deadline."""
+        with self._session.request(
+            method, self._url + suffix, data=body, timeout=self._timeout, allow_redirects=False, stream=True
+        ) as response:
+            packed = response.headers.get("Content-Encoding", "identity")
+            if packed != "identity":
+                raise self._strange("an answer as it is", f"one packed by {one_line(packed)}")
+            content = bytearray()
+            for block in response.iter_content(1 << 16):
+                content += block
+                if len(content) > most:
+                    raise self._strange(f"an answer of at most {most} bytes", "a larger one")
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+            return response, bytes(content)
 
     def _error(self, status: int, answer, reason: str) -> ServingError:
         said = answer.get("error") if isinstance(answer, dict) else None
@@ -114,6 +160,31 @@ class RestTransport:
             f"{self._what}: expected {expected} from TensorFlow Serving, received {received}: check the port "
             "and the path"
         )
+
+
+def within(seconds: float, exchange: Callable[[float], object]):
+    """What `exchange`, told the deadline, returns or raises, or TimeoutError after so many seconds.
+
+    In a thread of its own: a socket knows how long to wait for the next byte, not for the last, and a server
+    that sends one byte a second would hold us for ever.
+    """
+    outcome: queue.SimpleQueue = queue.SimpleQueue()
+    deadline = time.monotonic() + seconds
+
+    def run() -> None:
+        try:
+            outcome.put((exchange(deadline), None))
+        except BaseException as error:  # for the caller to raise
+            outcome.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        answer, error = outcome.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error
+    return answer
 
 
 def _plain(values: np.ndarray | list[bytes]) -> list:

@@ -64,6 +64,7 @@ def load(
 
 def _held(store: FileStore, size: tuple[int, int] | None, backbone: str | None) -> ArrayStore:
     """The images of files in memory: as stored where they are few or small, else at the detector's size."""
+    store.check_depth()
     try:
         stored = store.shape[1:3]
     except MixedSizesError:
@@ -79,6 +80,9 @@ def _held(store: FileStore, size: tuple[int, int] | None, backbone: str | None) 
 
 def default_image_size(stored: tuple[int, int], backbone: str) -> tuple[int, int]:
     """The smallest size from 32 up that the backbone takes and that loses no pixel, at most 128."""
+    if backbone == "features":
+        # Tiny images are enlarged: on grids of fewer than 6×6 patches there is little to tell apart.
+        return tuple(min(max(96, -(-side // 16) * 16), 256) for side in stored)
     if backbone not in ("unet", "unet_plus_plus"):  # the others take squares whose side is a power of 2
         side = 32
         while side < min(max(stored), LARGEST_DEFAULT_SIDE):
@@ -96,5 +100,5 @@ def _from_cache(source, folder, channels, size, crop, normal_classes, group) -> 
             raise
         prepare(source, folder, **settings, image_size=size, crop=crop)
     samples = load_samples(folder)
-    # Whether a source names its normal classes decides what a split takes; the cache must not change that.
+    # A source that does not name its normal classes is asked for them; the cache must not change that.
     return samples if read_manifest(folder)["named_by_source"] else replace(samples, normal_classes=None)

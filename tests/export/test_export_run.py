@@ -108,8 +108,37 @@ def test_int8_has_a_threshold_of_its_own(run, tmp_path):
     card = json.loads((path / "model_card.json").read_text())
     assert card["calibration"]["threshold"] == model.threshold
     assert "normal_scores" not in card["calibration"]
+    x, labels = from_run.parity_samples(samples, split)
+    alarms = model.is_anomaly(model.score(x))
+    assert card["metrics"]["threshold"] == model.threshold
+    assert card["metrics"]["false_alarm_rate"] == alarms[labels == 0].mean()
+    assert card["metrics"]["recall"] == alarms[labels == 1].mean()
     with zipfile.ZipFile(path / "model.tflite") as archive:
         assert json.loads(archive.read("model_card.json")) == card
+
+
+@pytest.mark.parametrize("format", ["savedmodel", "onnx"])
+def test_after_a_recalibration_the_card_states_the_exported_threshold(run, tmp_path, format):
+    """For a wanted recall: the threshold is low, and its price is said."""
+    samples, split = evaluation_data(run, None)
+    parts = split.validation_normal, split.test_anomaly
+    normals, anomalies = (run.model.predict(samples.x[rows], verbose=0) for rows in parts)
+    x, labels = from_run.parity_samples(samples, split)
+    chosen = calibrate(normals, anomalies[:20], "wanted_recall", recall=1.0)
+    old = {"threshold": 1e9, "false_alarm_rate": 0.0, "recall": 0.0, "auroc": 0.5}
+    path, _ = export_run(replace(run, calibration=chosen, metrics=old), tmp_path / "parts", format)
+    folder = path / "assets.extra" if format == "savedmodel" else path
+    card = json.loads((folder / "model_card.json").read_text())
+    scores = run.model.predict(x, verbose=0)
+    assert card["metrics"]["threshold"] == chosen.threshold
+    assert card["metrics"]["false_alarm_rate"] == np.mean(scores[labels == 0] > chosen.threshold)
+    assert card["metrics"]["recall"] == np.mean(scores[labels == 1] > chosen.threshold)
+    assert card["metrics"]["auroc"] == 0.5
+    assert card["calibration"]["observed_false_alarm_rate"] == np.mean(normals > chosen.threshold)
+    price = f"{np.mean(normals > chosen.threshold):.1%} score above it"
+    assert price in (folder / "model_card.md").read_text()
+    assert card["identity"] == run.model.identity.to_dict()
+    assert open_detector(path).identity == run.model.identity
 
 
 def test_int8_that_ranks_worse_is_refused_unless_forced(run, tmp_path, monkeypatch):

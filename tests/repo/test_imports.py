@@ -17,7 +17,7 @@ ORDER = [
     {"checksums", "csv_rows", "edge", "errors", "files", "frames", "identity", "keras_backend", "pixels"}
     | {"replicas"},
     {"layers"},
-    {"networks"},
+    {"networks", "features"},
     {"models"},
     {"training"},
     {"baselines", "serving"},

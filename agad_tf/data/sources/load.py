@@ -188,6 +188,8 @@ def _load_listing(
     listing: Listing, image_size: tuple[int, int] | None, channels: int | None, crop: str, lazy: bool
 ) -> Samples:
     store = FileStore(listing, image_size, channels, crop)
+    if not lazy:
+        store.check_depth()
     return Samples(
         listing.name,
         LazyRows(store, np.arange(len(listing.files))) if lazy else store.all(),
