@@ -30,10 +30,6 @@ CHANGEABLE = ("hardware", "checkpoints")
 """Sections that may be other ones when a run goes on: they say how it trains, not what."""
 _NO_SETTINGS = {"self", "kwargs", "samples", "input_shape", "x", "y", "verbose", "callbacks", "name"}
 _NO_SETTINGS |= {"validation_data", "initial_epoch", "steps_per_epoch", "run_eagerly"}
-<<<<<<< HEAD
-_NO_SETTINGS |= {"generator_optimizer", "discriminator_optimizer", "folder", "resume", "identity"}
-_NO_SETTINGS |= {"validation_split", "shuffle"}  # a run splits by itself
-=======
 _NO_SETTINGS |= {
     "generator_optimizer",
     "discriminator_optimizer",
@@ -42,7 +38,7 @@ _NO_SETTINGS |= {
     "identity",
     "features_folder",
 }
->>>>>>> integration
+_NO_SETTINGS |= {"validation_split", "shuffle"}  # a run splits by itself
 
 Configuration = dict[str, Any]
 

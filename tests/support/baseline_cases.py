@@ -7,8 +7,8 @@ import numpy as np
 from agad_cases import photographs, values
 from bigan_cases import rows
 
-from agad_tf.identity import Identity
 from agad_tf.baselines import BASELINES
+from agad_tf.identity import Identity
 
 GREY, COLOUR, ROWS = (16, 16, 1), (16, 16, 3), (5,)
 

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from agad_cases import values
 
-from agad_tf.identity import Identity
 from agad_tf import AABiGAN
+from agad_tf.identity import Identity
 
 SHAPES = {"dcgan": (16, 16, 1), "lenet": (16, 16, 3), "mlp": (5,)}
 NETWORKS = ("encoder", "generator", "discriminator", "reconstruction_discriminator")
