@@ -285,7 +285,7 @@ class AnomalyDetector(AnomalyScorer):
                 dataset, steps_per_epoch, initial_epoch, normals_alone=not self.uses_anomalies and not shuffle
             )
             if isinstance(x, np.ndarray):
-                self._identity = self._identity.completed(x)
+                self._complete_identity(x)
         if batches.quota is not None and verbose and is_chief(self.distribute_strategy):
             print(describe_quota(batches.quota), file=sys.stderr)
             if not self.uses_anomalies:
@@ -337,8 +337,12 @@ class AnomalyDetector(AnomalyScorer):
     def _see(self, x: np.ndarray) -> np.ndarray:
         """Checks a batch that is trained on, and keeps the range of its values."""
         x = self.check_samples(x, "x")
-        self._identity = self._identity.completed(x)
+        self._complete_identity(x)
         return x
+
+    def _complete_identity(self, x: np.ndarray) -> None:
+        """Takes kind and range of training samples into the identity."""
+        self._identity = self._identity.completed(x)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """One training step on samples (n, ...) and labels (n,); call `prepare_scoring` before scoring."""
@@ -381,7 +385,7 @@ class AnomalyDetector(AnomalyScorer):
         normals, has_anomalies = sample
         self._adapt(normals)
         self._scoring_sample = normals[:SCORING_SAMPLES]
-        self._identity = self._identity.completed(normals)
+        self._complete_identity(normals)
         # Labels that come in a later `fit` decide again; those of an earlier one have been learnt from.
         if self._asked_score == "auto" and (self.score == "auto" or has_anomalies):
             self._resolve_score(self.choose_score(has_anomalies))
