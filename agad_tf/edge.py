@@ -62,7 +62,19 @@ def _negated_mean(x: np.ndarray, output: np.ndarray) -> np.ndarray:
     return -output.reshape(len(x), -1).mean(axis=1, dtype=np.float64)
 
 
+def _length(x: np.ndarray, output: np.ndarray) -> np.ndarray:
+    return np.sqrt(_squared_length(x, output))
+
+
+def _mean_of_largest(x: np.ndarray, output: np.ndarray, count: int) -> np.ndarray:
+    """Of each channel the mean of its `count` largest values, and of all channels the mean."""
+    values = np.sort(output.reshape(len(x), -1, output.shape[-1]), axis=1)[:, -count:]
+    return values.mean(axis=(1, 2), dtype=np.float64)
+
+
 FORMULAS = {
+    "length": _length,
+    "mean_of_largest": _mean_of_largest,
     "root_of_squares": _root_of_squares,
     "sum_of_squares": _sum_of_squares,
     "squared_length": _squared_length,
@@ -77,13 +89,16 @@ def combine(x: np.ndarray, outputs: dict[str, np.ndarray], parts: Sequence[dict]
     Args:
         x: float32 (n, ...), preprocessed.
         outputs: output name to float32 (n, ...).
-        parts: of the score; each names its `output` and its `formula`, and `mean` and `deviation` where
-            several are standardised and summed.
+        parts: of the score; each names its `output` and its `formula`, the `count` of "mean_of_largest", and
+            `mean` and `deviation` where several are standardised and summed.
 
     Returns:
         float32 (n,), higher is more anomalous.
     """
-    scores = [FORMULAS[part["formula"]](x, outputs[part["output"]]) for part in parts]
+    scores = []
+    for part in parts:
+        further = {name: part[name] for name in ("count",) if name in part}
+        scores.append(FORMULAS[part["formula"]](x, outputs[part["output"]], **further))
     if len(parts) > 1:
         scores = [(s - part["mean"]) / part["deviation"] for s, part in zip(scores, parts, strict=True)]
     return np.sum(scores, axis=0).astype(np.float32)

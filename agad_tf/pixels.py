@@ -109,6 +109,16 @@ def read_mask(path: str | Path) -> np.ndarray:
     return ((values.max(axis=-1) if values.ndim == 3 else values) > least) & seen
 
 
+def sixteen_bit_peak(path: str | Path) -> int | None:
+    """The largest value of a grey image of 16 bits, decoded for it; None for every other kind of image.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    with _opened(Path(path), str(path)) as image:
+        return int(np.asarray(image).max()) if image.mode.startswith("I") else None
+
+
 @contextlib.contextmanager
 def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
     """An image whose header was read; whatever is wrong with it, then or later, is one line."""

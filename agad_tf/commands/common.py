@@ -6,28 +6,62 @@ import json
 import os
 import sys
 import tempfile
+import traceback
 
 import click
 
 from agad_tf.errors import InputError
 
+INCOMPLETE = 3
+"""Exit status when some samples could not be scored, or the reader of the output went away."""
+STOPPED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
 
 class OneLineErrors(click.Group):
-    """Prints bad input, and what the operating system refuses, as one line; exits with status 2."""
+    """Prints bad input, and what the operating system refuses, as one line; exits with status 2.
+
+    With the parameter `debug` the traceback comes before it.
+    """
 
     def invoke(self, ctx):
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # here, where a reader that has gone is noticed
+            return result
         except InputError as error:
-            click.echo(f"agad-tf: {error}", err=True)
-            ctx.exit(2)
+            self._tell(ctx, error, 2)
         except BrokenPipeError:  # the reader of our output has gone, `| head` for instance
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives until the process ends
-            ctx.exit(0)
+            ctx.exit(INCOMPLETE)
         except OSError as error:  # no right to write, a full disk, a folder where a file should be
-            where = f"{error.filename}: " if error.filename is not None else ""
-            click.echo(f"agad-tf: {where}{error.strerror or error}", err=True)
-            ctx.exit(2)
+            where = f"{os.fspath(error.filename)}: " if error.filename is not None else ""
+            self._tell(ctx, f"{where}{error.strerror or error}", 2)
+        except KeyboardInterrupt as error:
+            self._tell(ctx, str(error) or "stopped", STOPPED)
+        except MemoryError as error:
+            self._tell(ctx, f"expected to fit into memory, did not ({error}): lower --batch-size", 2)
+        except Exception as error:
+            line = _of_tensorflow(error)
+            if line is None:
+                raise
+            self._tell(ctx, line, 2)
+
+    def _tell(self, ctx, what, status: int) -> None:
+        if ctx.params.get("debug"):
+            traceback.print_exc()
+        click.echo(f"agad-tf: {what}", err=True)
+        ctx.exit(status)
+
+
+def _of_tensorflow(error: Exception) -> str | None:
+    """The line for what TensorFlow raises where memory or disk run out; None for anything else."""
+    if type(error).__name__ != "ResourceExhaustedError":
+        return None
+    text = " ".join(str(error).split())
+    if "No space left on device" in text:
+        return "No space left on device: make room, then run the command again"
+    return f"expected to fit into memory, did not: lower --batch-size or --image-size ({text[:120]})"
 
 
 def as_json(function):
@@ -85,6 +119,10 @@ def metrics_text(result: dict) -> str:
         rates = ((result["false_alarm_rate"], "false alarms"), (result["recall"], "of the anomalies found"))
         known = ", ".join(f"{rate:.1%} {words}" for rate, words in rates if rate is not None)
         lines.append(f"threshold {result['threshold']:.4g}: {known}")
+    if result.get("calibration"):
+        from agad_tf.evaluation.wording import price
+
+        lines.append(price(result["calibration"]))
     if "pixel_auroc" in result:
         lines.append(
             f"pixels: AUROC {result['pixel_auroc']:.4f}, per-region overlap {result['pro']:.4f} "

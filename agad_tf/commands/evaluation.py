@@ -5,11 +5,13 @@ from pathlib import Path
 import click
 
 from agad_tf.commands.common import as_json, metrics_text, quiet_stdout, quiet_tensorflow, show
+from agad_tf.csv_rows import position_or_name
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", help="Other labelled data of the same kind; the run's own test part if left out.")
+@click.option("--label-column", help="Name or position (from 0) of the label in a table --data.")
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal in --data.")
 @click.option(
     "--report",
@@ -19,7 +21,7 @@ from agad_tf.commands.common import as_json, metrics_text, quiet_stdout, quiet_t
     help="Also write a report, one HTML file. [default name: report.html]",
 )
 @as_json
-def evaluate(run, data, normal_classes, report, json_output):
+def evaluate(run, data, label_column, normal_classes, report, json_output):
     """Score the test part of a RUN, or other labelled data, and print the metrics.
 
     \b
@@ -34,7 +36,7 @@ def evaluate(run, data, normal_classes, report, json_output):
         from agad_tf.training.open import evaluation_data, load_run
 
         finished = load_run(run)
-        samples, split = evaluation_data(finished, data, list(normal_classes))
+        samples, split = evaluation_data(finished, data, list(normal_classes), position_or_name(label_column))
         evaluation = judge(finished.model, samples, split, finished.calibration, finished.regions)
         result = dict(evaluation.metrics)
         if report is not None:
@@ -55,8 +57,9 @@ def evaluate(run, data, normal_classes, report, json_output):
     "--normals", help="Held-out normals: a folder of images, or labelled data. [default: the run's]"
 )
 @click.option("--anomalies", help="Held-out labelled anomalies, likewise.")
+@click.option("--label-column", help="Name or position (from 0) of the label in these, if tables.")
 @as_json
-def recalibrate(run, json_output, **options):
+def recalibrate(run, label_column, json_output, **options):
     """Choose the threshold of a RUN again, without training.
 
     Writes the run's calibration.json, which evaluate, score and export use from then on; the old one is kept
@@ -67,19 +70,18 @@ def recalibrate(run, json_output, **options):
              agad-tf recalibrate runs/first --normals last_week/good --rate .05 --confidence .95
     """
     with quiet_stdout():
-        quiet_tensorflow()
-        from agad_tf.training.open import load_run
         from agad_tf.training.recalibration import recalibrate as run_recalibrate
 
-        done = run_recalibrate(load_run(run), **options)
+        done = run_recalibrate(run, **options, label_column=position_or_name(label_column))
     calibration = done.calibration.to_dict()
     del calibration["normal_scores"]
     result = calibration | {
         "run": str(run),
-        "observed_false_alarm_rate": done.calibration.observed_false_alarm_rate,
         "previous_threshold": None if done.previous is None else done.previous.threshold,
         "kept_as": None if done.kept_as is None else str(done.kept_as),
         "left_out": done.left_out,
+        "copies": done.copies,
+        "test": done.test,
     }
     show(result, json_output, recalibration_text)
 
@@ -112,14 +114,22 @@ def audit(run, retrain, batch_size, seed, json_output):
 
 def recalibration_text(result: dict) -> str:
     """The new threshold for people."""
-    from agad_tf.evaluation.wording import promise
+    from agad_tf.evaluation.wording import percent, price, promise
 
     before = result["previous_threshold"]
     lines = [
         f"threshold {result['threshold']:.6g}" + ("" if before is None else f" (before: {before:.6g})"),
         promise(result),
+        price(result),
         f"from {result['n_normal']} normals and {result['n_anomaly'] or 0} anomalies ({result['split']})",
     ]
+    test = result.get("test") or {}
+    rates = ((test.get("false_alarm_rate"), "false alarms"), (test.get("recall"), "of the anomalies found"))
+    known = ", ".join(f"{percent(rate)} {words}" for rate, words in rates if rate is not None)
+    if known:
+        lines.append(f"on the test part of the run: {known}")
+    if result.get("copies"):
+        lines.append(f"{result['copies']} given samples were left out: copies of others")
     if result["left_out"]:
         lines.append(f"{result['left_out']} given samples were left out: the run was trained on them")
     if result["kept_as"]:

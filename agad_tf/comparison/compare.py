@@ -2,7 +2,7 @@
 
 Every detector has a folder in the comparison's: `row.json` with what is shown of it and `scores.npz`. What is
 there is not trained again, so an interrupted comparison goes on where it stopped; a detector that fails is a
-row with its error.
+row with its error, and is tried again the next time.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from agad_tf.data.samples import Samples
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
+from agad_tf.evaluation.evaluation import heat_maps
 from agad_tf.evaluation.metrics import auroc
 from agad_tf.evaluation.summary import summarise
 from agad_tf.files import write_atomically, written_whole
@@ -102,7 +103,7 @@ def compare(
     rows, fold_scores = [], {}
     for name in names:
         folder = path / name
-        if not (folder / "row.json").is_file():
+        if not (folder / "row.json").is_file() or "error" in json.loads((folder / "row.json").read_text()):
             if progress:
                 logger.warning("comparing: %s", name)
             _compare_one(name, folder, samples, split, folds, seconds, settings)
@@ -191,7 +192,7 @@ def _train_and_judge(name, samples, split, folds, seconds, settings) -> tuple[di
         "stopped_early": stopped,
         "score": getattr(detector, "score", None),
     }
-    scores = {"test": test, "labels": labels, "held_out": held_out}
+    scores = {"test": test, "labels": labels, "held_out": held_out, **_maps(detector, samples, split)}
     if len(folds):
         fold_normals, fold_anomalies = [], np.zeros(len(anomalies))
         for fold in np.unique(folds):
@@ -280,6 +281,28 @@ def _scores(detector, samples: Samples, rows: np.ndarray) -> np.ndarray:
     if not np.isfinite(scores).all():
         raise InputError("expected finite scores after training, received NaN: the training collapsed")
     return scores
+
+
+def shown_rows(samples: Samples, split: Split, anomalies: int = 6, normals: int = 2) -> np.ndarray:
+    """Test samples whose pictures stand on the page: anomalies of every kind in turn, then normals."""
+    kinds = samples.classes[split.test_anomaly]
+    turn = np.array([np.sum(kinds[:index] == kind) for index, kind in enumerate(kinds)], int)
+    chosen = split.test_anomaly[np.lexsort((kinds, turn))[:anomalies]]
+    return np.concatenate([chosen, split.test_normal[:normals]])
+
+
+def _maps(detector, samples: Samples, split: Split) -> dict[str, np.ndarray]:
+    """Heat maps of `shown_rows`, and what held-out normals reach at most; nothing without maps."""
+    if samples.x.ndim != 4 or not (hasattr(detector, "anomaly_map") or hasattr(detector, "explain")):
+        return {}
+    held_out = split.validation_normal[:50]
+    try:
+        maps = heat_maps(detector, samples, np.concatenate([shown_rows(samples, split), held_out]))
+    except InputError:  # a detector that redraws nothing
+        return {}
+    shown, of_normals = maps[: len(maps) - len(held_out)], maps[len(maps) - len(held_out) :]
+    limit = np.quantile(of_normals if len(held_out) else shown, 0.999)
+    return {"maps": shown.astype(np.float32), "map_limit": limit}
 
 
 def _found(held_out: np.ndarray, test: np.ndarray, labels: np.ndarray) -> dict:

@@ -31,6 +31,7 @@ from agad_tf.files import write_atomically
 
 POLICIES = ("false_alarm_rate", "quantile", "best_f1", "wanted_recall")
 FORMAT = "agad_tf.calibration/1"
+_PRICE = "observed_false_alarm_rate"
 
 
 def p_values(calibration_scores: ArrayLike, scores: ArrayLike) -> np.ndarray:
@@ -212,11 +213,15 @@ class Calibration:
         return self.decision.is_anomaly(scores)
 
     def to_dict(self) -> dict:
-        """The content of calibration.json: all fields as plain values, with ``format`` and ``n_normal``."""
+        """The content of calibration.json: all fields as plain values, with ``format`` and ``n_normal``.
+
+        ``observed_false_alarm_rate`` is the price of the threshold on the normals it was chosen from.
+        """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             "format": FORMAT,
             "n_normal": self.n_normal,
+            "observed_false_alarm_rate": self.observed_false_alarm_rate,
             **values,
             "normal_scores": self.normal_scores.tolist(),
         }
@@ -234,7 +239,7 @@ class Calibration:
                 f"Expected a calibration of format {FORMAT!r}, received {found!r}: calibrate again."
             )
         names = {field.name for field in fields(cls)} | {"format", "n_normal"}
-        wrong = sorted(names ^ set(content))
+        wrong = sorted(names ^ (set(content) - {_PRICE}))  # files of version 0.1 do not say it
         if wrong:
             kind = "is missing" if wrong[0] in names else "is unknown"
             raise InputError(
@@ -252,7 +257,8 @@ class Calibration:
                 f"Expected n_normal to be the {len(scores)} normal scores listed, received "
                 f"{number!r}: the file was cut or edited, calibrate again."
             )
-        return cls(**{name: value for name, value in content.items() if name not in ("format", "n_normal")})
+        derived = ("format", "n_normal", _PRICE)
+        return cls(**{name: value for name, value in content.items() if name not in derived})
 
     def save(self, path: str | Path) -> None:
         """Writes calibration.json, whole or not at all. InputError where the folder is missing."""

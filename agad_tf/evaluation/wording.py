@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from scipy import stats
@@ -57,6 +58,22 @@ def promise(calibration: dict) -> str:
         wanted = percent(calibration["wanted_recall"])
         return f"chosen to find at least {wanted} of the labelled anomalies ({found})"
     return f"chosen for the best balance of finds and false alarms on labelled samples ({found})"
+
+
+def price(calibration: Mapping) -> str:
+    """What a threshold costs on the normals it was chosen from, and what it finds, as a sentence.
+
+    Args:
+        calibration: as `Calibration.to_dict` gives it.
+    """
+    rate, normals = calibration.get("observed_false_alarm_rate"), calibration["n_normal"]
+    if rate is None:  # chosen by a version that did not say
+        return "Its price on held-out normals is not recorded: calibrate again to know it."
+    words = f"Its price: {percent(rate)} of the {normals} held-out normals lie above it"
+    if calibration.get("n_anomaly"):
+        found = percent(calibration["observed_recall"])
+        words += f", for {found} of {calibration['n_anomaly']} labelled anomalies found"
+    return f"{words}."
 
 
 # From each AUROC up: how well normal and anomalous samples are told apart.

@@ -164,7 +164,8 @@ def _write_tflite(run, path, precision, data, card, tested) -> tuple[Score, Cali
     tflite.write_tflite(path, content, about, card)
     calibration = run.calibration
     if precision != "float32" and data is not None:
-        calibration = calibrate_export(run, data, open_detector(path, threads=1).scores)
+        score = open_detector(path, threads=1).scores
+        calibration = calibrate_export(run, data, score)
         about["calibration"] = None if calibration is None else calibration.to_dict()
         card["calibration"] = calibration_summary(calibration)
         _state_threshold(card, open_detector(path, threads=1).scores(tested.x), tested, calibration)

@@ -93,10 +93,13 @@ def run_card(run: Run, name: str | None = None, licence: str | None = None) -> d
     card = model_card(run.model, run.calibration, name or run.path.name)
     metrics = dict(run.metrics)
     summary = metrics.pop("split", None)
+    metrics.pop("calibration", None)  # the card states the one that is exported
     if run.calibration is None or metrics.get("threshold") != run.calibration.threshold:
         # Recalibrated since: those figures are of another threshold than the one that is exported.
         for name in ("threshold", "false_alarm_rate", "recall"):
             metrics.pop(name, None)
+        if run.calibration is not None and run.scores is not None:
+            metrics |= run.scores.test_figures(run.calibration)
     card |= {
         "data": _read_json(run.path / "data.json"),
         "split": {"sha256": run.split.sha256, "summary": summary},

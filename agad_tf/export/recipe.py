@@ -13,7 +13,7 @@ import tensorflow as tf
 from agad_tf import edge
 from agad_tf.errors import InputError
 from agad_tf.export.agreement import FLOAT32, agreement, rounded_size
-from agad_tf.models import AGAD, AABiGAN
+from agad_tf.models import AGAD, AABiGAN, FeatureDiscriminator
 from agad_tf.models.scorer import AnomalyScorer
 
 # Detector to score name to (formula, output of the graph).
@@ -25,6 +25,10 @@ _PARTS = {
     AABiGAN: {
         "reconstruction": ("sum_of_squares", "reconstruction"),
         "latent": ("squared_length", "code"),
+    },
+    FeatureDiscriminator: {
+        "global": ("length", "away"),
+        "local": ("mean_of_largest", "patch_logits"),
     },
 }
 
@@ -49,6 +53,7 @@ def score_parts(model: AnomalyScorer) -> list[dict]:
             "output": known[name][1],
             "mean": float(means[model.score_names.index(name)]),
             "deviation": float(deviations[model.score_names.index(name)]),
+            **({"count": model.worst_patches} if known[name][0] == "mean_of_largest" else {}),
         }
         for name in model.parts_of_score
     ]
@@ -75,7 +80,14 @@ def graph_outputs(model: AnomalyScorer) -> Callable[[tf.Tensor], dict[str, tf.Te
             given["reconstruction"] = model.scoring_generator(code, training=False)
         return given
 
-    return agad if isinstance(model, AGAD) else aa_bigan
+    def features(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        grid = model.features(x)
+        given = {"away": model.whitened(grid)} if "away" in wanted else {}
+        if "patch_logits" in wanted:
+            given["patch_logits"] = model.scoring_discriminator(grid, training=False)
+        return given
+
+    return {AGAD: agad, AABiGAN: aa_bigan, FeatureDiscriminator: features}[type(model)]
 
 
 def input_description(model: AnomalyScorer) -> dict:

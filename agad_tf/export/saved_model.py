@@ -31,7 +31,8 @@ def export_saved_model(
     - `score_at`: `images` and `threshold` float32, (batch,) or (1,) for all, to `score` and `is_anomaly`.
     - `score_float`: `images` float32 in the model's range and size; gives what `serving_default` gives.
     - `score_encoded`: `image_bytes` string (batch,), JPEG or PNG files of any sizes; likewise.
-    - `explain`: `images` to `reconstruction` and `error_map`, where the score reads a reconstruction.
+    - `explain`: `images` to `reconstruction` and `error_map`, where the score reads a reconstruction; to
+      `anomaly_map`, of a detector on frozen features.
 
     Of a table detector: `serving_default`, `score_at` and `explain` take `rows` float64 (batch, features) as
     they are in the table, `score_float32` such rows in float32 (where that holds their digits), `score_float`
@@ -85,7 +86,7 @@ def signatures(model: AnomalyDetector, calibration: Calibration | None = None) -
         calibration: the threshold of the day, or None.
     """
     functions = (_table_functions if model.is_table else _image_functions)(model, calibration)
-    if "reconstruction" not in model.parts_of_score:
+    if ("reconstruction" if model.reconstructs else "local") not in model.parts_of_score:
         del functions["explain"]  # what it shows is not in the export
     return {name: function.get_concrete_function() for name, function in functions.items()}
 
@@ -187,7 +188,10 @@ _THRESHOLD = tf.TensorSpec((None,), tf.float32, name="threshold")
 
 
 def _explanation(model, samples: tf.Tensor) -> dict[str, tf.Tensor]:
-    reconstruction, error_map = model.explain(_some(samples))
+    samples = _some(samples)
+    if not model.reconstructs:
+        return {"anomaly_map": model.anomaly_map(samples)}
+    reconstruction, error_map = model.explain(samples)
     return {"reconstruction": reconstruction, "error_map": error_map}
 
 

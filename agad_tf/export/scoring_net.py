@@ -28,7 +28,7 @@ def scoring_twin(model: AnomalyScorer) -> AnomalyScorer:
         drop_gradients(getattr(twin, name))
         rearrange_kernels(getattr(twin, name))
     twin.preprocess.set_weights(model.preprocess.get_weights())
-    for name in ("score_means", "score_deviations", "scoring_prepared"):
+    for name in model.scoring_state:
         getattr(twin, name).assign(getattr(model, name))
     twin.identity = model.identity
     return twin

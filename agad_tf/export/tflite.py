@@ -19,7 +19,7 @@ from agad_tf.export.model_card import model_card
 from agad_tf.export.scoring_net import scoring_twin
 from agad_tf.export.versions import check_new_file
 from agad_tf.files import written_whole
-from agad_tf.models import AnomalyDetector
+from agad_tf.models import AnomalyDetector, FeatureDiscriminator
 
 PRECISIONS = ("float32", "float16", "int8")
 REPRESENTATIVE = 256
@@ -70,6 +70,11 @@ def tflite_bytes(model: AnomalyDetector, precision: str, representative: np.ndar
     """The converted graph; see `export_tflite`."""
     if precision not in PRECISIONS:
         raise InputError(f"precision expects one of {', '.join(PRECISIONS)}, received {precision!r}")
+    if precision == "int8" and isinstance(model, FeatureDiscriminator):
+        raise InputError(
+            "precision int8 expects a detector with networks of its own, received one on frozen features, "
+            "whose statistics 256 levels do not hold: take float32 or float16"
+        )
     twin = scoring_twin(model)
     samples = _preprocessed(model, representative)
     if samples is not None:

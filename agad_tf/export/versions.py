@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agad_tf.errors import InputError
+from agad_tf.files import remove_abandoned, sync_folder, sync_tree, work_in
 from agad_tf.scoring.detectors import numbered_folders
 
 RECORD = ".versions"
@@ -41,11 +42,12 @@ def new_version(folder: str | Path) -> Iterator[NewVersion]:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: expected a folder for versions, found a file: choose another name")
     folder.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(folder.glob(".partial-*"))
     version = NewVersion(folder / f".partial-{secrets.token_hex(4)}")
     try:
-        version.partial.mkdir()
-        yield version
-        version.path = _claim(version.partial, folder)
+        with work_in(version.partial):
+            yield version
+            version.path = _claim(version.partial, folder)
     finally:
         shutil.rmtree(version.partial, ignore_errors=True)
 
@@ -82,7 +84,7 @@ def _claim(partial: Path, folder: Path) -> Path:
     Numbers are kept in a record of their own: one that was used and removed is not used again, since servers,
     caches and people know a version by its number.
     """
-    _sync(partial)
+    sync_tree(partial)
     while True:
         existing = [number for number, _ in numbered_folders(folder)]
         version = folder / str(max([*existing, *_used(folder)], default=0) + 1)
@@ -94,7 +96,7 @@ def _claim(partial: Path, folder: Path) -> Path:
             if not version.exists():
                 raise
         else:
-            _sync_entries(folder)
+            sync_folder(folder)
             return version
 
 
@@ -105,20 +107,3 @@ def _used(folder: Path) -> list[int]:
     except FileNotFoundError:
         return []
     return [int(line) for line in lines if line.isascii() and line.isdigit()]
-
-
-def _sync(folder: Path) -> None:
-    """Has everything under `folder` on the disk, so that no power failure leaves a version with holes."""
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with open(os.path.join(root, name), "rb+") as stream:
-                os.fsync(stream.fileno())
-        _sync_entries(Path(root))
-
-
-def _sync_entries(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,5 +3,6 @@
 from agad_tf.models.aa_bigan import AABiGAN
 from agad_tf.models.agad import AGAD
 from agad_tf.models.detector import AnomalyDetector
+from agad_tf.models.feature_discriminator import FeatureDiscriminator
 
-__all__ = ["AGAD", "AABiGAN", "AnomalyDetector"]
+__all__ = ["AGAD", "AABiGAN", "AnomalyDetector", "FeatureDiscriminator"]

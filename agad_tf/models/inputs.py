@@ -170,7 +170,10 @@ def fitting_batch_size(
     normals: int, anomalies: int, batch_size: int, min_anomalies: int, replicas: int = 1
 ) -> int:
     """The batch size, made smaller where the data are too few: no normal comes twice in one batch."""
-    for smaller in range(batch_size, 0, -replicas):
+    # No batch above this one can fit: normals alone would be more than there are.
+    most = max(normals + min_anomalies, -(-(normals + 1) * (normals + anomalies) // max(normals, 1))) + 1
+    first = batch_size - replicas * max(0, (batch_size - most) // replicas)
+    for smaller in range(first, 0, -replicas):
         # The share of anomalies can ask for more of them than the minimum does.
         if smaller - anomalies_per_batch(normals, anomalies, smaller, min_anomalies) <= normals:
             return smaller

@@ -73,6 +73,11 @@ class AnomalyScorer(keras.Model):
         return len(self.sample_shape) == 1
 
     @property
+    def scoring_state(self) -> tuple[str, ...]:
+        """Attributes of the constants, besides networks and preprocessing, that a score reads."""
+        return ("score_means", "score_deviations", "scoring_prepared")
+
+    @property
     def score(self) -> str:
         """The score that `call` gives; "auto" until `fit` has decided. Setting it is a choice that stays."""
         return self._score
@@ -215,6 +220,26 @@ class AnomalyScorer(keras.Model):
         reconstruction = self.reconstruct(x)
         error = tf.abs(self.preprocess(x) - reconstruction)
         return reconstruction, error if self.is_table else tf.reduce_mean(error, axis=-1)
+
+    reconstructs: bool = True
+    """Whether there are reconstructions to explain a score with."""
+
+    def anomaly_map(self, x) -> tf.Tensor:
+        """How anomalous each place of an image is, (batch, height, width) of the model, ≥ 0.
+
+        Args:
+            x: uint8 images of any size, or float images in the model's range.
+        """
+        return self.explain(x)[1]
+
+    def pictured(self, x) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Preprocessed images, their reconstructions and `anomaly_map`, for pictures.
+
+        In place of reconstructions, a detector without them gives the images again.
+        """
+        x = tf.convert_to_tensor(x)
+        images = self.preprocess(x)
+        return (images, *(self.explain(x) if self.reconstructs else (images, self.anomaly_map(x))))
 
     def prepare_scoring(self, normals=None, batch_size: int = 256) -> None:
         """Readies the scoring networks: batch-norm statistics re-estimated, fused score standardised.

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from agad_tf.csv_rows import plain_cell
-from agad_tf.errors import InputError
+from agad_tf.files import written_whole
 
 FORMATS = ("csv", "jsonl")
 _DIGITS = {"score": ".9g", "p_value": ".6g"}
@@ -116,11 +115,10 @@ def _write_jsonl(stream: IO[str], names: list[str]) -> Callable[[Row], object]:
 
 @contextmanager
 def open_output(path: str | Path | None, stdout: IO[str]) -> Iterator[IO[str]]:
-    """A text stream whose content becomes `path` when the block ends well; None: `stdout`.
+    """A text stream into what becomes `path` when the block ends well; None: `stdout`.
 
-    Each job writes under a name of its own, `path`.XXXXXXXX.partial: of two at once the last to end is there,
-    whole. What a job had written before it was stopped stays in `path`.partial. Links are followed; a device
-    or a pipe is written to.
+    What a job had written before it failed stays in `path`.partial. See `written_whole` for links, devices
+    and pipes.
     """
     # Names of files need not be Unicode: what Python could not decode is written back as it was.
     if path is None:
@@ -128,46 +126,9 @@ def open_output(path: str | Path | None, stdout: IO[str]) -> Iterator[IO[str]]:
             stdout.reconfigure(errors="surrogateescape")
         yield stdout
         return
-    path = Path(os.path.realpath(path))
-    if _is_special(path):
-        with open(path, "w", **_TEXT) as stream:
-            yield stream
-        return
-    partial, kept = _own_partial(path), path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "x", **_TEXT) as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-        kept.unlink(missing_ok=True)  # of a job that was stopped before
-    except BaseException:
-        if partial.exists():
-            os.replace(partial, kept)
-        raise
-
-
-def check_output(path: str | Path) -> None:
-    """Refuses a path that cannot be written, before anything is scored."""
-    path = Path(os.path.realpath(path))
-    if path.is_dir():
-        raise InputError(f"{path}: expected a file name to write to, received a folder: add a file name")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: expected a file name in an existing folder: create {path.parent} first")
-    if _is_special(path):
-        return
-    partial = _own_partial(path)
-    with open(partial, "x"):  # the operating system says why, where it cannot be written
-        partial.unlink()
-
-
-_TEXT = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-
-
-def _is_special(path: Path) -> bool:
-    """Whether it is there and no file that a rename could take the place of."""
-    return path.exists() and not path.is_file()
-
-
-def _own_partial(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
+    path = Path(os.path.realpath(path)) if os.path.islink(path) and os.path.isfile(path) else Path(path)
+    kept = path.with_name(path.name + ".partial")
+    text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    with written_whole(path, "w", **text, keep_as=kept) as stream:
+        yield stream
+    kept.unlink(missing_ok=True)

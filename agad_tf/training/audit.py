@@ -77,8 +77,7 @@ def audit_scores(
         batch_size: of training-mode batch norm.
         seed: of the shuffled order.
     """
-    rows = np.concatenate([split.test_normal, split.test_anomaly])
-    labels = np.repeat([0, 1], [len(split.test_normal), len(split.test_anomaly)])
+    rows, labels = split.labelled("test")
     x = samples.x[rows]
     orders = {
         "batch_shuffled": np.random.default_rng(seed).permutation(len(rows)),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -21,6 +24,7 @@ from agad_tf.training.state_file import DamagedFileError, read_state, write_stat
 
 UNITS = {"second": 1, "minute": 60, "hour": 3600}
 _NAME = re.compile(r"epoch-(\d+)-step-(\d+)\.checkpoint")
+_LEFTOVER = re.compile(r"\.epoch-\d+-step-\d+\.checkpoint\.\w+\.partial")
 
 # What Keras' own callbacks remember from one epoch to the next.
 REMEMBERED: dict[type, tuple[str, ...]] = {
@@ -53,7 +57,7 @@ class Checkpoints(ResumingCallback):
         every: "epoch"; a number of steps; or a time such as "10 minutes" or "30 seconds". One more is written
             when training ends.
         keep: how many to keep, the newest.
-        resume: False removes the checkpoints in the folder and starts at the beginning.
+        resume: False removes the checkpoints in the folder, and no other file, and starts at the beginning.
         identity: JSON-able facts about the training that must be the same when it goes on, besides the
             model's and `compile`'s settings and the first batch, which are always compared.
 
@@ -78,6 +82,7 @@ class Checkpoints(ResumingCallback):
         self.seconds = 0.0
         """Time that this training took so far, in all processes, s."""
         self._found: dict | None = None
+        self._asked_to_stop = False
 
     # -- going on --------------------------------------------------------------------------------------------
 
@@ -116,11 +121,13 @@ class Checkpoints(ResumingCallback):
 
     def _newest(self) -> bytes:
         """Content of the newest checkpoint that is whole; empty without one."""
-        if not self.resume:
-            shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         for leftover in self.folder.glob(".*.partial"):
-            leftover.unlink()
+            if _LEFTOVER.fullmatch(leftover.name):
+                leftover.unlink()
+        if not self.resume:
+            for path in self._written():
+                path.unlink()
         for path in reversed(self._written()):
             content = path.read_bytes()
             try:
@@ -158,13 +165,49 @@ class Checkpoints(ResumingCallback):
         step = batch + 1
         made = self._epoch * self._steps + step
         due = self.every_steps is not None and made % self.every_steps == 0
-        if due or (self.every_seconds is not None and time.monotonic() - self._last >= self.every_seconds):
+        late = self.every_seconds is not None and time.monotonic() - self._last >= self.every_seconds
+        if due or late or self._asked_to_stop:
             self._save(Position(self._epoch, step))
+        self._stop_if_asked()
 
     def on_epoch_end(self, epoch, logs=None):
         by_epochs = self.every_steps is None and self.every_seconds is None
-        if by_epochs or self.model.stop_training or epoch + 1 == self.params["epochs"]:
+        last = epoch + 1 == self.params["epochs"]
+        if by_epochs or self.model.stop_training or last or self._asked_to_stop:
             self._save(Position(epoch + 1))
+        self._stop_if_asked()
+
+    # -- stopping --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def stopped_by_ctrl_c(self) -> Iterator[None]:
+        """In this block the first Ctrl-C ends the step and writes a checkpoint; a second stops at once.
+
+        Only the main thread hears of Ctrl-C; in another one the block changes nothing.
+
+        Raises:
+            KeyboardInterrupt: after the checkpoint.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def note(number, frame):
+            self._asked_to_stop = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            _say("stopping after this step; Ctrl-C again stops at once, with the checkpoint before")
+
+        signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+            self._asked_to_stop = False
+
+    def _stop_if_asked(self) -> None:
+        if self._asked_to_stop:
+            raise KeyboardInterrupt
 
     def on_train_end(self, logs=None):
         self.seconds += time.monotonic() - self._begun

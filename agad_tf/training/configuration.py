@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import functools
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,31 @@ import yaml
 from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
-from agad_tf.models import AGAD, AABiGAN, AnomalyDetector
+from agad_tf.models import AGAD, AABiGAN, AnomalyDetector, FeatureDiscriminator
 from agad_tf.training import hardware, loading
 from agad_tf.training.checkpoints import Checkpoints
 
-DETECTORS: dict[str, type[AnomalyDetector]] = {"agad": AGAD, "aa_bigan": AABiGAN}
-EPOCHS = {"agad": 15, "aa_bigan": 40}
+DETECTORS: dict[str, type[AnomalyDetector]] = {
+    "agad": AGAD,
+    "aa_bigan": AABiGAN,
+    "features": FeatureDiscriminator,
+}
+EPOCHS = {"agad": 15, "aa_bigan": 40, "features": 5}
 """Neither paper's number: AGAD's is not known, AA-BiGAN's 200 and more are long for a first look."""
+MOST_SEEDS = 2**32
+"""NumPy's and Keras' global generators take no more."""
 CHANGEABLE = ("hardware", "checkpoints")
 """Sections that may be other ones when a run goes on: they say how it trains, not what."""
 _NO_SETTINGS = {"self", "kwargs", "samples", "input_shape", "x", "y", "verbose", "callbacks", "name"}
 _NO_SETTINGS |= {"validation_data", "initial_epoch", "steps_per_epoch", "run_eagerly"}
-_NO_SETTINGS |= {"generator_optimizer", "discriminator_optimizer", "folder", "resume", "identity"}
+_NO_SETTINGS |= {
+    "generator_optimizer",
+    "discriminator_optimizer",
+    "folder",
+    "resume",
+    "identity",
+    "features_folder",
+}
 
 Configuration = dict[str, Any]
 
@@ -66,6 +80,7 @@ def configure(detector: str | None = None, file: str | Path | None = None, setti
     configuration = defaults(detector or in_file.get("detector", "agad"))
     for name, value in [*_pairs(in_file, file, configuration), *settings]:
         _set(configuration, name, value)
+    configuration["data"]["source"] = lasting_source(configuration["data"]["source"])
     return configuration
 
 
@@ -87,6 +102,7 @@ def configure_again(stored: str | Path, detector=None, file=None, settings=()) -
     after = configure(file=stored)
     for name, value in [*_pairs(in_file, file, after), *settings]:
         _set(after, name, value)
+    after["data"]["source"] = lasting_source(after["data"]["source"])
     for section in set(_sections(before)) - set(CHANGEABLE):
         for name, value in after[section].items():
             was = before[section][name]
@@ -99,6 +115,13 @@ def configure_again(stored: str | Path, detector=None, file=None, settings=()) -
             f"{'; '.join(sorted(changed)[:3])}: leave them out, or start another run with --out"
         )
     return before | {section: after[section] for section in CHANGEABLE}
+
+
+def lasting_source(source: str | None) -> str | None:
+    """A source that means the same from every folder: paths become absolute, names stay as they are."""
+    if source in (None, "digits") or not Path(source).expanduser().exists():
+        return source
+    return os.path.abspath(Path(source).expanduser())
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -159,6 +182,10 @@ def _typed(name: str, value: Any, kinds: set[str]) -> Any:
     Raises:
         InputError: a value of another kind.
     """
+    if name.rpartition(".")[2] == "seed" and isinstance(value, int) and not 0 <= value < MOST_SEEDS:
+        raise InputError(
+            f"setting {name} expects a whole number from 0 to {MOST_SEEDS - 1}, received {value}"
+        )
     number = kinds & {"int", "float"}
     if isinstance(value, str) and number and "str" not in kinds:
         with contextlib.suppress(ValueError):
@@ -214,7 +241,7 @@ def _parameters(detector: str) -> dict[str, dict[str, inspect.Parameter]]:
     source = data["source"].replace(default=None, annotation="str | None")
     return {
         "data": {"source": source}
-        | {name: data[name] for name in ("image_size", "channels", "cache", "group")},
+        | {name: data[name] for name in ("image_size", "channels", "cache", "group", "label_column")},
         "split": _signature(one_class_split),
         "model": _signature(cls.__init__),
         "compile": _signature(cls.compile),

@@ -10,6 +10,10 @@ from agad_tf.evaluation.evaluation import Evaluation
 from agad_tf.evaluation.regions import RegionRule
 from agad_tf.evaluation.summary import summarise
 from agad_tf.training.localisation import pixel_report
+from agad_tf.training.stored_scores import HELD_OUT, figures_at
+
+PRICE = ("policy", "n_normal", "observed_false_alarm_rate", "n_anomaly", "observed_recall")
+"""What the metrics say of a calibration: what its threshold costs and finds on held-out samples."""
 
 
 def calibration_problem(split: Split, settings: dict) -> InputError | None:
@@ -26,19 +30,23 @@ def calibration_problem(split: Split, settings: dict) -> InputError | None:
     return None
 
 
-def calibrate(model, samples: Samples, split: Split, settings: dict) -> thresholds.Calibration:
-    """The threshold that the settings ask for, from the held-out samples of the split."""
-    normal_scores, anomaly_scores = (
-        model.predict(samples.x[rows], verbose=0) if len(rows) else None
-        for rows in (split.validation_normal, split.validation_anomaly)
-    )
-    return thresholds.calibrate(
-        normal_scores,
-        anomaly_scores,
-        **settings,
-        score=model.score,
-        split="held-out normals of the training part",
-    )
+def held_out_scores(model, samples: Samples, split: Split) -> np.ndarray:
+    """Scores of `split.labelled("validation")`, (n,)."""
+    parts = [part for part in (split.validation_normal, split.validation_anomaly) if len(part)]
+    scores = [model.predict(samples.x[part], verbose=0) for part in parts]
+    return np.concatenate(scores) if scores else np.zeros(0, np.float32)
+
+
+def calibrate(scores: np.ndarray, split: Split, settings: dict, score: str) -> thresholds.Calibration:
+    """The threshold that the settings ask for.
+
+    Args:
+        scores: from `held_out_scores`.
+        split, settings: of the run.
+        score: name of the score.
+    """
+    held = len(split.validation_normal)
+    return thresholds.calibrate(scores[:held], scores[held:], **settings, score=score, split=HELD_OUT)
 
 
 def judge(
@@ -60,10 +68,8 @@ def judge(
     metrics = summarise(labels, scores, samples.classes[rows], split.known_classes)
     metrics |= {"score": model.score, "bn_mode": "inference"}
     if calibration is not None:
-        alarms = calibration.is_anomaly(scores)
-        metrics["threshold"] = calibration.threshold
-        for kind, name in enumerate(("false_alarm_rate", "recall")):
-            of_kind = alarms[labels == kind]
-            metrics[name] = float(of_kind.mean()) if len(of_kind) else None
+        metrics |= figures_at(calibration, scores[labels == 0], scores[labels == 1])
+        told = calibration.to_dict()
+        metrics["calibration"] = {name: told[name] for name in PRICE}
     metrics |= pixel_report(model, samples, split)
     return Evaluation(model, samples, split, scores, metrics, calibration, regions)

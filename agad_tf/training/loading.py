@@ -30,6 +30,8 @@ def load(
     normal_classes: Sequence[int | str] | None = None,
     group: str | None = None,
     backbone: str | None = None,
+    label_column: str | int | None = None,
+    columns: Sequence[str] | None = None,
 ) -> Samples:
     """Reads a source as a detector takes it.
 
@@ -47,6 +49,7 @@ def load(
         normal_classes: names or indices, for a cache folder of a source that does not name them.
         group: which files belong together, see `agad_tf.load_samples`.
         backbone: of the detector, which decides its default size; None where that is not known.
+        label_column, columns: of tables, see `agad_tf.load_samples`.
 
     Raises:
         InputError: see `agad_tf.load_samples` and `agad_tf.data.sources.prepare.prepare`.
@@ -54,7 +57,15 @@ def load(
     size = check_size(image_size)
     if cache is not None and str(cache) != "memory":
         return _from_cache(source, Path(cache), channels, size, crop, normal_classes, group)
-    samples = load_samples(source, channels=channels, group=group, crop=crop, lazy=True)
+    samples = load_samples(
+        source,
+        channels=channels,
+        group=group,
+        crop=crop,
+        lazy=True,
+        label_column=label_column,
+        columns=columns,
+    )
     if not isinstance(samples.x, LazyRows):
         return samples
     if isinstance(samples.x.store, FileStore):
@@ -64,6 +75,7 @@ def load(
 
 def _held(store: FileStore, size: tuple[int, int] | None, backbone: str | None) -> ArrayStore:
     """The images of files in memory: as stored where they are few or small, else at the detector's size."""
+    store.check_depth()
     try:
         stored = store.shape[1:3]
     except MixedSizesError:
@@ -79,6 +91,9 @@ def _held(store: FileStore, size: tuple[int, int] | None, backbone: str | None) 
 
 def default_image_size(stored: tuple[int, int], backbone: str) -> tuple[int, int]:
     """The smallest size from 32 up that the backbone takes and that loses no pixel, at most 128."""
+    if backbone == "features":
+        # Tiny images are enlarged: on grids of fewer than 6×6 patches there is little to tell apart.
+        return tuple(min(max(96, -(-side // 16) * 16), 256) for side in stored)
     if backbone not in ("unet", "unet_plus_plus"):  # the others take squares whose side is a power of 2
         side = 32
         while side < min(max(stored), LARGEST_DEFAULT_SIDE):
@@ -96,5 +111,5 @@ def _from_cache(source, folder, channels, size, crop, normal_classes, group) -> 
             raise
         prepare(source, folder, **settings, image_size=size, crop=crop)
     samples = load_samples(folder)
-    # Whether a source names its normal classes decides what a split takes; the cache must not change that.
+    # A source that does not name its normal classes is asked for them; the cache must not change that.
     return samples if read_manifest(folder)["named_by_source"] else replace(samples, normal_classes=None)

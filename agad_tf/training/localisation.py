@@ -36,7 +36,7 @@ def pixel_report(model, samples: Samples, split: Split) -> dict:
     Raises:
         InputError: an unreadable mask, or one of another size than its image.
     """
-    crop = model.preprocess.crop
+    crop = getattr(model.preprocess, "crop", "stretch")  # tables have none, and no masks
     masked = [row for row in _masked(samples, split) if _mask(samples, row, crop).any()]
     if not masked:
         return {}
@@ -45,7 +45,7 @@ def pixel_report(model, samples: Samples, split: Split) -> dict:
     for start in range(0, len(rows), BATCH):
         chosen = rows[start : start + BATCH]
         images = np.asarray(samples.x[chosen])
-        maps.append(np.asarray(model.explain(images)[1]))
+        maps.append(np.asarray(model.anomaly_map(images)))
         stored = np.stack([_mask(samples, row, crop) for row in chosen])
         low, high = model.preprocess.value_range
         masks.append(np.asarray(model.preprocess(stored))[..., 0] >= (low + high) / 2)

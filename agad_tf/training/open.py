@@ -1,8 +1,8 @@
 """Opening what a run needs: the data of a configuration, a finished run, and data to judge it on."""
 
-import json
-import zipfile
-from dataclasses import dataclass
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -10,26 +10,32 @@ import keras
 from agad_tf.data.sources.load import Samples
 from agad_tf.data.splits.protocols import one_class_split, whole_as_test
 from agad_tf.data.splits.split import Split
-from agad_tf.errors import InputError
-from agad_tf.evaluation import thresholds
+from agad_tf.errors import InputError, reading
 from agad_tf.evaluation.regions import RegionRule
+from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.models import AnomalyDetector
-from agad_tf.training import loading
+from agad_tf.training import known_samples, loading, stored_scores
 from agad_tf.training.configuration import Configuration, configure
-from agad_tf.training.directory import partial_of
+from agad_tf.training.directory import check_run, load_calibration, read_json
+from agad_tf.training.known_samples import KnownSamples
+from agad_tf.training.stored_scores import StoredScores
+
+logger = logging.getLogger("agad_tf")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a finished run directory holds."""
+    """What a finished run directory holds; `known` and `scores` are None for runs of version 0.1."""
 
     path: Path
     model: AnomalyDetector
     configuration: Configuration
     split: Split
     metrics: dict
-    calibration: thresholds.Calibration | None
+    calibration: Calibration | None
     regions: RegionRule | None = None
+    known: KnownSamples | None = None
+    scores: StoredScores | None = None
 
 
 def load_run(path: str | Path) -> Run:
@@ -38,83 +44,108 @@ def load_run(path: str | Path) -> Run:
     Raises:
         InputError: no such run, or an unfinished or damaged one.
     """
-    path = Path(path)
-    if not path.is_dir():
-        hint = "there is no such folder: train one with `agad-tf train`"
-        if partial_of(path).is_dir():
-            hint = f"it is unfinished: go on with `agad-tf train --resume {path}`"
-        raise InputError(f"{path}: expected a run directory, but {hint}")
-    missing = [name for name in ("config.yaml", "model.keras", "metrics.json") if not (path / name).is_file()]
-    if missing:
-        raise InputError(
-            f"{path}: expected a run directory, but {', '.join(missing)} is missing: train again"
-        )
+    path = check_run(path)
     configuration = configure(file=path / "config.yaml")
-    try:
+    with reading(path / "model.keras", "a saved detector", "restore the file, or train again"):
         model = keras.saving.load_model(path / "model.keras")
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path / 'model.keras'}: expected a saved detector, received {reason}") from error
-    try:
-        metrics = json.loads((path / "metrics.json").read_text())
-    except ValueError as error:
-        raise InputError(
-            f"{path / 'metrics.json'}: expected the metrics of a run, received something else ({error}): "
-            "train again"
-        ) from None
-    calibration, regions = path / "calibration.json", path / "regions.json"
+        if not hasattr(model, "sample_shape"):
+            raise TypeError(f"a {type(model).__name__}")
+    regions, known, scores = (
+        path / name for name in ("regions.json", known_samples.FILE, stored_scores.FILE)
+    )
     return Run(
         path,
         model,
         configuration,
         Split.load(path / "split.npz"),
-        metrics,
-        thresholds.Calibration.load(calibration) if calibration.is_file() else None,
+        read_json(path / "metrics.json"),
+        load_calibration(path),
         RegionRule.load(regions) if regions.is_file() else None,
+        KnownSamples.load(known) if known.is_file() else None,
+        StoredScores.load(scores) if scores.is_file() else None,
     )
 
 
-def load_split(configuration: Configuration) -> tuple[Samples, Split]:
-    """The samples of a configuration and the split drawn from them."""
+def load_own(configuration: Configuration, columns: Sequence[str] | None = None) -> Samples:
+    """The samples of the source that a configuration names; a table with its `columns` in this order."""
     data = configuration["data"]
     if data["source"] is None:
         raise InputError(
             "expected data to train on, received none: give --data (a folder, an .npz, or digits)"
         )
-    samples = loading.load(
+    return loading.load(
         **data,
         crop=configuration["model"].get("crop", "stretch"),
         normal_classes=configuration["split"]["normal_classes"],
-        backbone=configuration["model"].get("backbone"),
+        backbone=configuration["model"].get("backbone", configuration["detector"]),
+        columns=columns,
     )
+
+
+def load_split(configuration: Configuration) -> tuple[Samples, Split]:
+    """The samples of a configuration and the split drawn from them."""
+    samples = load_own(configuration)
     split = one_class_split(samples, **configuration["split"])
     if not len(split.train_normal):
         raise InputError("expected normal samples to train on, received none: check --normal-class")
     return samples, split
 
 
-def evaluation_data(run: Run, source: str | None, normal_classes=()) -> tuple[Samples, Split]:
+def evaluation_data(
+    run: Run, source: str | Path | None, normal_classes=(), label_column: str | int | None = None
+) -> tuple[Samples, Split]:
     """The test part of a run, or all of another labelled source as one test part.
 
+    The samples of a run are found again by their content, whatever their names and order; what has changed
+    is said in a warning. So are samples of another source that the run was trained on.
+
     Raises:
-        InputError: the run's data are gone or have changed, or the other source is of another kind.
+        InputError: the run's data are gone, or the other source is of another kind.
     """
     if source is None:
-        samples, split = load_split(run.configuration)
-        if split.sha256 != run.split.sha256:
-            raise InputError(
-                f"{run.configuration['data']['source']}: expected the data the run was trained on, received "
-                "data that split differently: put them back or name others with --data"
-            )
-        return samples, split
-    samples = load_for(run, source)
+        return _own_data(run)
+    samples = load_for(run, source, label_column)
     if not normal_classes:
-        normal_classes = [samples.class_names[index] for index in normal_classes_of(samples, run)]
-    return samples, whole_as_test(samples, normal_classes)
+        samples = replace(samples, normal_classes=normal_classes_of(samples, run))
+    count = known_to(run, samples)
+    if count["train"] or count["validation"]:
+        logger.warning(
+            "%s: %d of %d samples were TRAINED ON and %d were held out for the threshold of %s: on those the "
+            "figures are too good",
+            source, count["train"], len(samples.classes), count["validation"], run.path,
+        )  # fmt: skip
+    return samples, whole_as_test(samples, normal_classes or None)
+
+
+def known_to(run: Run, samples: Samples) -> dict[str, int]:
+    """How many of the samples have the content of one of the run's "train" or "validation" part."""
+    if run.known is None:
+        return {"train": 0, "validation": 0}
+    digests = known_samples.keys(samples.digests)
+    sides = {side: run.known.contents(side) for side in ("train", "validation")}
+    return {side: sum(digest in content for digest in digests) for side, content in sides.items()}
+
+
+def _own_data(run: Run) -> tuple[Samples, Split]:
+    if run.known is not None:
+        samples = load_own(run.configuration, run.model.identity.columns)
+        split, changes = run.known.split_again(samples, run.split, run.path)
+        if changes:
+            logger.warning("%s", changes)
+        return samples, split
+    samples, split = load_split(run.configuration)
+    if split.sha256 != run.split.sha256:
+        raise InputError(
+            f"{run.configuration['data']['source']}: expected the data the run was trained on, received "
+            "data that split differently: put them back or name others with --data"
+        )
+    return samples, split
 
 
 def normal_classes_of(samples: Samples, run: Run) -> tuple[int, ...]:
     """Which classes of another source are normal: what it says itself, else those named as in the run.
+
+    None is where all of its classes are anomalous in the run.
 
     Raises:
         InputError: the source does not say, and has no class of such a name.
@@ -124,7 +155,7 @@ def normal_classes_of(samples: Samples, run: Run) -> tuple[int, ...]:
     about = run.split.settings
     names = {about["class_names"][index] for index in about["normal_classes"]}
     found = tuple(index for index, name in enumerate(samples.class_names) if name in names)
-    if not found:
+    if not found and not set(samples.class_names) <= set(about["class_names"]):
         raise InputError(
             f"{samples.name}: expected a class that is normal in the run ({', '.join(sorted(names))}), "
             f"received the classes {', '.join(samples.class_names)}: name the normal class, or "
@@ -133,15 +164,22 @@ def normal_classes_of(samples: Samples, run: Run) -> tuple[int, ...]:
     return found
 
 
-def load_for(run: Run, source: str | Path) -> Samples:
-    """Another source, read as the detector of a run takes it.
+def load_for(run: Run, source: str | Path, label_column: str | int | None = None) -> Samples:
+    """Another source, read as the detector of a run takes it: the columns of a table by their names.
+
+    Args:
+        run: from `load_run`.
+        source: see `agad_tf.load_samples`.
+        label_column: of a CSV table; None takes what the run was trained with.
 
     Raises:
         InputError: a table for a detector of images or the other way round, or one of other columns.
     """
     shape = run.model.sample_shape
     if run.model.is_table:
-        samples = loading.load(source)
+        if label_column is None:
+            label_column = run.configuration["data"]["label_column"]
+        samples = loading.load(source, label_column=label_column, columns=run.model.identity.columns)
     else:
         crop = run.configuration["model"].get("crop", "stretch")
         samples = loading.load(source, channels=shape[-1], image_size=shape[:2], crop=crop)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,6 @@ def write_state(path: str | Path, state: dict[str, Any]) -> None:
     with written_whole(path) as file:
         file.write(_HEADER + digest.encode() + b"\n")
         file.write(archive.getbuffer())
-    _sync_folder(Path(path).parent)
 
 
 def read_state(content: bytes) -> dict[str, Any]:
@@ -77,14 +75,3 @@ def read_state(content: bytes) -> dict[str, Any]:
         return [rebuilt(item) for item in value] if isinstance(value, list) else value
 
     return rebuilt(json.loads(arrays["state"].item()))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename in a folder last over a loss of power."""
-    if os.name != "posix":
-        return
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -110,8 +110,8 @@ class TensorBoardReport(keras.callbacks.Callback):
             if not len(rows) or self.x.ndim != 4:
                 continue
             x = tf.convert_to_tensor(self.x[rows])
-            reconstruction, error = self.model.explain(x)
-            x = tf.cast(self.model.preprocess(x), tf.float32)
+            x, reconstruction, error = self.model.pictured(x)
+            x = tf.cast(x, tf.float32)
             error = tf.repeat(tf.cast(error, tf.float32)[..., None] * 2 / (high - low), x.shape[-1], axis=-1)
             strips = tf.concat(
                 [(x - low) / (high - low), (tf.cast(reconstruction, tf.float32) - low) / (high - low), error],

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import logging
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -13,23 +15,28 @@ import yaml
 from agad_tf.data.samples import Samples
 from agad_tf.data.splits import inspection
 from agad_tf.data.splits.split import Split
-from agad_tf.errors import CollapsedError, InputError
-from agad_tf.files import write_atomically
-from agad_tf.models import AnomalyDetector
+from agad_tf.errors import CollapsedError, InputError, Stopped
+from agad_tf.files import rename_whole, write_atomically
+from agad_tf.models import AnomalyDetector, FeatureDiscriminator
 from agad_tf.replicas import from_chief, is_chief
-from agad_tf.training import hardware
+from agad_tf.training import hardware, known_samples, stored_scores
 from agad_tf.training.callbacks import ProgressBar
 from agad_tf.training.checkpoints import Checkpoints
 from agad_tf.training.configuration import DETECTORS, Configuration, calibration_defaults
-from agad_tf.training.directory import CHECKPOINTS, check_free, run_directory, write_json
-from agad_tf.training.evaluate import calibrate, calibration_problem, judge
+from agad_tf.training.directory import CHECKPOINTS, check_free, has_trained, run_directory, write_json
+from agad_tf.training.evaluate import calibrate, calibration_problem, held_out_scores, judge
+from agad_tf.training.known_samples import KnownSamples
 from agad_tf.training.loading import default_image_size
 from agad_tf.training.localisation import check_masks
 from agad_tf.training.open import load_split
 from agad_tf.training.pictures import show
+from agad_tf.training.stored_scores import StoredScores
 from agad_tf.training.tensorboard import TensorBoardReport, tensorboard_installed
 
 logger = logging.getLogger("agad_tf")
+
+FEATURES = "features"
+"""Folder of a run, while it trains, for the features of its samples."""
 
 
 def train(
@@ -89,17 +96,28 @@ def train(
         text = yaml.safe_dump(_plain(configuration), sort_keys=False)
         write_atomically(partial / "config.yaml", text.encode())
         split.save(partial / "split.npz")
+        KnownSamples.of(samples, split).save(partial / known_samples.FILE)
         write_json(partial / "data.json", data)
         events = partial / "tensorboard" if chief else None
-        history = fit(model, configuration, samples, split, events, progress, [checkpoints])
+        try:
+            with checkpoints.stopped_by_ctrl_c():
+                history = fit(model, configuration, samples, split, events, progress, [checkpoints])
+        except KeyboardInterrupt:
+            if chief and has_trained(partial):
+                raise Stopped(
+                    f"{path}: stopped; a checkpoint is written, go on with: agad-tf train --resume {path}"
+                ) from None
+            raise
         _check_alive(model, samples.x[split.train_normal[:1]])
-        model.save(partial / "model.keras")
+        save_model(model, partial / "model.keras")
         if problem is not None:
             logger.warning("no threshold was chosen: %s", problem)
-        calibration = None if problem else calibrate(model, samples, split, settings)
+        held_out = held_out_scores(model, samples, split)
+        calibration = None if problem else calibrate(held_out, split, settings, model.score)
         if calibration is not None:
             calibration.save(partial / "calibration.json")
         evaluation = judge(model, samples, split, calibration)
+        StoredScores.of(split, held_out, evaluation.scores, model.score).save(partial / stored_scores.FILE)
         metrics = evaluation.metrics
         metrics |= {
             "selection": "last",
@@ -119,6 +137,13 @@ def train(
     return metrics
 
 
+def save_model(model: AnomalyDetector, path: Path) -> None:
+    """Saves a detector; the file appears whole and is on the disk."""
+    aside = path.with_name(f".partial-{path.name}")  # Keras looks at the end of a name
+    model.save(aside)
+    rename_whole(aside, path)
+
+
 def data_identity(samples: Samples, split: Split) -> str:
     """Hash of the split and of the content of its training and validation samples."""
     digest = hashlib.sha256(split.sha256.encode())
@@ -136,11 +161,13 @@ def build(configuration: Configuration, samples: Samples) -> AnomalyDetector:
     if samples.x.ndim == 2:
         size = ()
     elif size is None:
-        size = default_image_size(samples.x.shape[1:3], model["backbone"])
+        size = default_image_size(samples.x.shape[1:3], model.get("backbone", configuration["detector"]))
     size = (size, size) if isinstance(size, int) else tuple(size)
     configuration["data"]["image_size"] = list(size) or None
     detector = DETECTORS[configuration["detector"]]((*size, samples.x.shape[-1]), **model)
     detector.compile(**configuration["compile"])
+    if samples.x.ndim == 2:
+        detector.identity = replace(detector.identity, kind="table", columns=samples.feature_names)
     return detector
 
 
@@ -165,14 +192,20 @@ def fit(
         callbacks.append(TensorBoardReport(log_dir, labelled))
     elif log_dir is not None:
         logger.warning("no TensorBoard events: the package is missing (pip install 'agad-tf[tensorboard]')")
+    kept = {}
+    if log_dir is not None and isinstance(model, FeatureDiscriminator):
+        kept["features_folder"] = log_dir.parent / FEATURES  # a resumed run reads them again
     history = model.fit(
         samples.x[train_rows],
         labels,
+        **kept,
         **configuration["fit"],
         validation_data=labelled,
         callbacks=callbacks,
         verbose=0,
     )
+    for folder in kept.values():
+        shutil.rmtree(folder)
     return {name: [float(value) for value in values] for name, values in history.history.items()}
 
 

@@ -86,6 +86,13 @@ def test_the_clock_stops_a_training_and_says_so(tmp_path):
         progress=False,
     )
     assert made.rows[0]["stopped_early"]
+    # Six anomalies of different digits and two normals, each with the heat map of the autoencoder.
+    rows = module.shown_rows(made.samples, made.split)
+    assert len(set(made.samples.classes[rows[:6]])) == 6
+    with np.load(tmp_path / "c" / "autoencoder" / "scores.npz") as held:
+        assert held["maps"].shape[0] == 8
+        assert held["maps"].min() >= 0
+    assert write_page(made).read_text().count("heat map of autoencoder") == 8
 
 
 def test_the_command(table, tmp_path):

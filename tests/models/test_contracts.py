@@ -7,6 +7,7 @@ import agad_cases
 import baseline_cases
 import bigan_cases
 import contracts
+import feature_cases
 import numpy as np
 import pytest
 from agad_cases import photographs, train_once
@@ -89,12 +90,26 @@ def baseline_case(name, shape, explains=True):
     return Case(lambda: baseline(name, shape), raw, raw if len(shape) == 1 else floats, explains)
 
 
+def features_case(shape):
+    def train():
+        model = feature_cases.make(shape)
+        x, y = feature_cases.parts(20, range(16, 20), shape), np.repeat([0, 1], [16, 4])
+        model.fit(x, y, epochs=1, steps_per_epoch=4, verbose=0)
+        return model
+
+    def raw(count, seed=0):
+        return photographs(count, shape, seed)
+
+    return Case(train, raw, lambda count: raw(count) / np.float32(127.5) - 1, explains=False)
+
+
 CASES = {
     "agad, reconstruction": agad_case("reconstruction", "adv_prop_freeze"),
     "agad, fused": agad_case("fused"),
     "aa-bigan, grey images": bigan_case("dcgan", "reconstruction"),
     "aa-bigan, colour images, fused": bigan_case("lenet", "fused"),
     "aa-bigan, rows": bigan_case("mlp", "reconstruction"),
+    "features, grey images": features_case((64, 96, 1)),
     "autoencoder, grey images": baseline_case("autoencoder", baseline_cases.GREY),
     "autoencoder, rows": baseline_case("autoencoder", baseline_cases.ROWS),
     "deep svdd, grey images": baseline_case("deep_svdd", baseline_cases.GREY, explains=False),
@@ -177,6 +192,7 @@ def test_explanation(case):
     "name",
     [
         "agad",
+        "features",
         "aa-bigan, rows",
         "aa-bigan, grey images",
         *(pytest.param(name, marks=pytest.mark.slow) for name in baseline_cases.KERAS),
@@ -189,6 +205,12 @@ def test_quota_batches_through_fit(name):
 
         def raw(count, seed=0):
             return baseline_cases.samples(shape, count, seed)
+
+    elif name == "features":
+        model = feature_cases.make(compiled={"run_eagerly": True})
+
+        def raw(count, seed=0):
+            return photographs(count, (64, 64, 1), seed)
 
     elif name == "agad":
         model, raw = agad("auto", run_eagerly=True), photographs

@@ -16,7 +16,7 @@ ROOT = Path(agad_tf.__file__).parent
 ORDER = [
     {"checksums", "csv_rows", "edge", "errors", "files", "frames", "identity", "pixels", "replicas"},
     {"layers"},
-    {"networks"},
+    {"networks", "features"},
     {"models"},
     {"training"},
     {"baselines", "serving"},

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from agad_tf.errors import InputError
-from agad_tf.scoring.results import check_output, open_output
+from agad_tf.files import check_writable
+from agad_tf.scoring.results import open_output
 
 
 def fail_after(write, text):
@@ -32,7 +33,7 @@ def test_a_planted_link_is_not_followed(tmp_path):
     victim, out = tmp_path / "victim", tmp_path / "s.csv"
     victim.write_text("mine")
     (tmp_path / "s.csv.partial").symlink_to(victim)
-    check_output(out)
+    check_writable(out)
     with open_output(out, sys.stdout) as stream:
         stream.write("rows")
     with pytest.raises(RuntimeError), open_output(out, sys.stdout) as stream:
@@ -55,17 +56,17 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path):
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: received.append(pipe.read_text()))
     reader.start()
-    check_output(pipe)
+    check_writable(pipe)
     with open_output(pipe, sys.stdout) as stream:
         stream.write("rows")
     reader.join(10)
     assert received == ["rows"]
     assert pipe.is_fifo()
-    check_output(os.devnull)
+    check_writable(os.devnull)
 
 
 def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(InputError, match="received a folder"):
-        check_output(tmp_path)
-    with pytest.raises(InputError, match="expected a file name in an existing folder"):
-        check_output(tmp_path / "no" / "s.csv")
+    with pytest.raises(InputError, match="received the folder"):
+        check_writable(tmp_path)
+    with pytest.raises(InputError, match="Expected an existing folder"):
+        check_writable(tmp_path / "no" / "s.csv")

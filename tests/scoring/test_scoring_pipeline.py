@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from agad_tf.errors import InputError
+from agad_tf.files import check_writable
 from agad_tf.scoring import files, pipeline, results
 from agad_tf.scoring.files import Sample
 from agad_tf.scoring.results import Row
@@ -212,7 +213,7 @@ def test_a_file_grows_under_another_name_and_keeps_what_a_broken_job_had(tmp_pat
     def job(break_it):
         yield ROWS[:1]
         assert not out.exists()
-        (growing,) = tmp_path.glob("scores.csv.????????.partial")
+        (growing,) = tmp_path.glob(".scores.csv.*.partial")
         assert "0.333333343" in growing.read_text()
         if break_it:
             raise InputError("the server went away")
@@ -234,7 +235,7 @@ def test_a_file_grows_under_another_name_and_keeps_what_a_broken_job_had(tmp_pat
 def test_outputs_that_cannot_be_written_are_refused_at_once(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere" / "scores.csv"):
         with pytest.raises(InputError, match=path.name):
-            results.check_output(path)
+            check_writable(path)
 
 
 def found(*paths, stdin=b"", table=False):

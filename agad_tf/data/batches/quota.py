@@ -190,7 +190,7 @@ def _plan(n: int, a: int, batch_size: int, min_anomalies: int, replicas: int, wo
     if p > 2 * n:
         possible = (
             b
-            for b in range(batch_size - 1, 0, -1)
+            for b in range(min(batch_size - 1, _most(n, a, min_anomalies)), 0, -1)
             if b - anomalies_per_batch(n, a, b, min_anomalies) <= 2 * n
         )
         raise InputError(
@@ -199,6 +199,11 @@ def _plan(n: int, a: int, batch_size: int, min_anomalies: int, replicas: int, wo
         )
     steps = -(-n // p)
     return Quota(batch_size, p, q, steps, steps * q / a if a else 0.0, n, a)
+
+
+def _most(n: int, a: int, min_anomalies: int) -> int:
+    """No batch above this one can fit: its normals would be more than twice those there are."""
+    return max(2 * n + min_anomalies, -(-(2 * n + 1) * (n + a) // n)) + 1
 
 
 def _nearest(value: int, divisor: int, least: int) -> str:

@@ -58,10 +58,10 @@ class IndexedRows:
         if anomaly is not None:
             _check_alike(spec, _spec(anomaly, "anomaly"))
             self.n_anomaly, self.anomaly = len(anomaly), _drawer(anomaly)
-            lazy = isinstance(normal, LazyRows) and isinstance(anomaly, LazyRows)
+            lazy = isinstance(normal, LazyRows) and type(anomaly) is type(normal)
             if lazy and normal.store is anomaly.store:  # read in the order of the batch at once
                 self.both = _drawer(
-                    LazyRows(normal.store, np.concatenate([normal.positions, anomaly.positions]))
+                    type(normal)(normal.store, np.concatenate([normal.positions, anomaly.positions]))
                 )
             # Few anomalies are drawn many passes at once: one by one costs more than the batches do.
             self.block = max(1, 256 // self.n_anomaly) * self.n_anomaly
@@ -105,7 +105,7 @@ def _drawer(rows: np.ndarray | LazyRows | tf.Tensor) -> Callable[[tf.Tensor], tf
     if isinstance(rows, LazyRows):
 
         def read(positions):
-            x = tf.numpy_function(rows.read, [positions], tf.uint8, stateful=False)
+            x = tf.numpy_function(rows.read, [positions], tf.as_dtype(rows.dtype), stateful=False)
             x.set_shape((positions.shape[0], *rows.shape[1:]))
             return x
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -14,7 +15,11 @@ from agad_tf.data.rows import ArrayStore
 from agad_tf.data.sources.images import MixedSizesError, decode_all, decode_each, resize_uint8, size_text
 from agad_tf.data.sources.listing import Listing
 from agad_tf.data.sources.shards import encoded
-from agad_tf.pixels import image_header, read_image, set_channels
+from agad_tf.pixels import image_header, read_image, set_channels, sixteen_bit_peak
+
+_log = logging.getLogger(__name__)
+_LOOKED_AT = 16  # files, evenly spread, that tell the depth of all
+_FULL_RANGE = 1 << 14
 
 
 class FileStore:
@@ -35,6 +40,19 @@ class FileStore:
         crop: str = "stretch",
     ):
         self.listing, self.image_size, self.channels, self.crop = listing, image_size, channels, crop
+
+    def check_depth(self) -> None:
+        """Warns of 16-bit files whose values leave their high byte all but empty: 12-bit cameras, CT."""
+        files = self.listing.files
+        some = np.unique(np.linspace(0, len(files) - 1, _LOOKED_AT).astype(int))
+        peaks = [peak for peak in (sixteen_bit_peak(files[row]) for row in some) if peak is not None]
+        if peaks and max(peaks) < _FULL_RANGE:
+            _log.warning(
+                "%s: 16-bit files with values up to %d of 65535 (%d looked at): %d grey levels are left, as "
+                "the high byte is read; write 8-bit files of the window you need, "
+                "255 * (value - low) / (high - low)",
+                self.listing.name, max(peaks), len(peaks), max(peaks) // 256 + 1,
+            )  # fmt: skip
 
     @property
     def root(self) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from agad_tf.data.rows import LazyRows
 from agad_tf.data.samples import Samples
-from agad_tf.data.sources.arrays import load_npz
+from agad_tf.data.sources.arrays import archive_is_table, load_npz
 from agad_tf.data.sources.file_store import FileStore
 from agad_tf.data.sources.files import check_readable
 from agad_tf.data.sources.files import list_images as list_images
@@ -135,6 +135,24 @@ def _check_no_group(spec: str | Path, group: str | None) -> None:
         )
 
 
+def is_table(spec) -> bool:
+    """Whether a source holds rows of a table and not images; nothing but names and headers is read.
+
+    False also for what cannot be read: `load_samples` says what is wrong with it.
+    """
+    if is_frame(spec):
+        return True
+    if spec == "digits" or str(spec).startswith((PHOTOS, TFDS)):
+        return False
+    path = find(spec)
+    suffix = path.suffix.casefold()
+    if path.is_dir() or suffix not in _SUFFIXES:
+        return False
+    if suffix == ".npz":
+        return archive_is_table(path)
+    return suffix == ".mat" or not is_manifest(path)
+
+
 def list_source(path: Path) -> Listing | None:
     """The image files of a folder or of a CSV manifest; None for everything else."""
     if path.is_dir():
@@ -188,6 +206,8 @@ def _load_listing(
     listing: Listing, image_size: tuple[int, int] | None, channels: int | None, crop: str, lazy: bool
 ) -> Samples:
     store = FileStore(listing, image_size, channels, crop)
+    if not lazy:
+        store.check_depth()
     return Samples(
         listing.name,
         LazyRows(store, np.arange(len(listing.files))) if lazy else store.all(),

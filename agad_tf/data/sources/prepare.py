@@ -29,6 +29,7 @@ from agad_tf.data.sources.load import PHOTOS, TFDS, check_size, find, load_sampl
 from agad_tf.data.sources.work_folder import own_files, remove, work_folder
 from agad_tf.data.splits.protocols import normal_class_indices
 from agad_tf.errors import InputError
+from agad_tf.files import rename_whole, write_atomically
 from agad_tf.pixels import image_header
 
 SHARD_BYTES = 128 * 2**20
@@ -158,6 +159,8 @@ def prepare(
         raise InputError(f"on_error expects stop or skip, received {on_error!r}")
     source = _open(spec, channels, out, group)
     images = _Images(source)
+    if images.store is not None and on_error == "stop":
+        images.store.check_depth()
     normals = normal_class_indices(source, normal_classes)
     workers = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
@@ -186,8 +189,8 @@ def prepare(
             manifest = _manifest(images, normals, plan, settings, written)
             expected = {entry[key] for entry in manifest["shards"] for key in ("file", "index")}
             remove(file for file in own_files(folder) if file.name not in expected)
-            (folder / records.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-            os.replace(folder, out)
+            write_atomically(folder / records.MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+            rename_whole(folder, out)
     return manifest
 
 
@@ -277,7 +280,7 @@ def _write_shard(
             offsets.append(position + _HEADER + record.index(pixels))
             digests.append(pixel_digest(image))
             position += _HEADER + len(record) + _FOOTER
-    os.replace(partial, target)
+    rename_whole(partial, target)
     classes, grouped = images.samples.classes, images.samples.group
     parts = [records.PARTS.index(images.part(row)) for row in kept]
     about = {
@@ -300,8 +303,7 @@ def _write_shard(
         **({} if grouped is None else {"groups": records.join_strings([images.group(row) for row in kept])}),
     )
     # The index comes last: a shard that has one is whole.
-    partial.write_bytes(buffer.getvalue())
-    os.replace(partial, index_target)
+    write_atomically(index_target, buffer.getvalue())
     return _entry(target, index_target, about, len(kept))
 
 

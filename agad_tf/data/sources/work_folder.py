@@ -10,7 +10,7 @@ from agad_tf.data.sources import shards as records
 from agad_tf.errors import InputError
 from agad_tf.files import named
 
-_OWN = re.compile(rf"\.?({'|'.join(records.KINDS)})-\d+-of-\d+\.(tfrecord|npz|partial)")
+_OWN = re.compile(rf"\.?({'|'.join(records.KINDS)})-\d+-of-\d+\.(tfrecord|npz|partial)(\.\w+\.partial)?")
 
 
 @contextmanager

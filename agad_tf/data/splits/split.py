@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agad_tf.errors import InputError
+from agad_tf.errors import InputError, reading
 from agad_tf.files import written_whole
 
 _NONE = np.zeros(0, np.int64)
@@ -157,25 +156,14 @@ class Split:
         Raises:
             InputError: no such file, or not a split.
         """
-        try:
+        with reading(path, "a split written by Split.save", "restore the file, or train again"):
             with np.load(path, allow_pickle=False) as archive:
                 about = json.loads(archive["about"].item())
                 arrays = {name: archive[name] for name in _ARRAYS}
-        except (
-            OSError,
-            EOFError,
-            KeyError,
-            AttributeError,
-            TypeError,
-            ValueError,
-            zipfile.BadZipFile,
-        ) as error:
-            reason = "no such file" if isinstance(error, FileNotFoundError) else "another kind of file"
-            raise InputError(f"{path}: expected a split written by Split.save, received {reason}") from error
-        return cls(
-            **arrays,
-            known_classes=tuple(about["known_classes"]),
-            dropped_duplicates=about["dropped_duplicates"],
-            dropped_groups=about.get("dropped_groups", 0),  # older files know no groups
-            settings=about["settings"],
-        )
+            return cls(
+                **arrays,
+                known_classes=tuple(about["known_classes"]),
+                dropped_duplicates=about["dropped_duplicates"],
+                dropped_groups=about.get("dropped_groups", 0),  # older files know no groups
+                settings=about["settings"],
+            )

@@ -1,0 +1,554 @@
+"""Detection on the features of a frozen, pretrained network: the whole image judged, and its patches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import keras
+import numpy as np
+import tensorflow as tf
+from sklearn.covariance import LedoitWolf
+
+from agad_tf.data.rows import LazyRows
+from agad_tf.errors import InputError
+from agad_tf.evaluation.cross_fitting import cross_p_values
+from agad_tf.features.layer import FrozenFeatures
+from agad_tf.layers import ImagePreprocessing
+from agad_tf.losses import feature_discriminator as losses
+from agad_tf.models.detector import AnomalyDetector
+from agad_tf.models.feature_rows import FeatureRows, feature_rows
+from agad_tf.models.inputs import as_samples
+from agad_tf.models.scorer import SCORING_SAMPLES
+from agad_tf.models.updates import fresh_values
+from agad_tf.networks.patch_members import patch_members
+from agad_tf.replicas import replica_index_and_count
+
+STEPS = 84
+"""Steps of an epoch of `fit` with arrays, however many samples there are."""
+
+
+@keras.saving.register_keras_serializable("agad_tf")
+class FeatureDiscriminator(AnomalyDetector):
+    """Patches of normal images told apart from the same patches with noise, on frozen features.
+
+    ```python
+    model = agad_tf.FeatureDiscriminator((256, 256, 3))
+    model.fit(images, labels, epochs=10)  # uint8 of any size; labels: 0 normal, 1 anomaly
+    scores = model.predict(new_images)  # higher is more anomalous
+    ```
+
+    A pretrained network that is never trained turns an image into a grid of features. Two scores read it:
+
+    - "global": Mahalanobis distance of the mean and the deviation of each feature over the grid to those of
+      the training normals, their covariance shrunk by Ledoit and Wolf's rule. It learns from no label.
+    - "local": a small discriminator of single patches learns to tell features of normal images from the same
+      features with Gaussian noise. Labelled anomalies teach it by their worst patches, for an image's label
+      says that there is a defect and not where. The score is the mean of the largest share of its logits.
+
+    "fused" is their sum, each standardised on training normals that it was not fitted to: the covariance by
+    cross-fitting, the discriminator by its members, each of which leaves out its share of the normals.
+
+    Noise stands where AGAD has the reconstructions of its generator: both make pseudo-anomalies out of normal
+    samples, and so need few labelled ones.
+
+    Args:
+        input_shape: (height, width, channels) that the network works at, 64 to 512 a side, multiples of 16
+            for efficientnet_lite0, channels 1 or 3; uint8 images of any size are resized to it.
+        features: "efficientnet_lite0" (weights from the extra `features`), the name of a network of
+            `keras.applications`, a `.keras` file or a Keras model, or a `agad_tf.features.FrozenFeatures`.
+            A file or model of one's own takes images in [−1, 1].
+        features_weights: of a network of `keras.applications`, "imagenet" (Keras downloads them) or a path.
+        taps: names of the layers to tap; None finds them, see `agad_tf.features.sources.tapped`.
+        members: discriminators whose logits are averaged; each leaves out its share of the normals.
+        units: channels of the hidden layers of each.
+        score_share: share of the patches, those with the largest logits, that the local score averages.
+        score: "global", "local" or "fused"; "auto" is "fused".
+        seed: of first weights and of the noise.
+        crop: as in `agad_tf.AGAD`.
+
+    Attributes:
+        features: the frozen network, a `FrozenFeatures`.
+        discriminator: the members, which train; scoring_discriminator: their average over steps.
+
+    Raises:
+        InputError: a network that cannot be had or has no such taps, a size that it cannot take.
+
+    Sources: SimpleNet (Liu et al., CVPR 2023) and SuperSimpleNet (Rolih et al., ICPR 2024) for noise in
+    feature space; Rippel et al., ICPR 2020, for Mahalanobis distances on pretrained features; Ledoit and
+    Wolf, Journal of Multivariate Analysis 88, 2004.
+    """
+
+    score_names = ("global", "local")
+    log_names = ("loss", "noise_loss", "label_loss", "gradient_norm")
+    guarded_error = None
+    reconstructs = False
+
+    def __init__(
+        self,
+        input_shape,
+        features: str = "efficientnet_lite0",
+        features_weights: str = "imagenet",
+        taps: list | None = None,
+        members: int = 3,
+        units: list | tuple = (128, 64),
+        score_share: float = 0.04,
+        score: str = "auto",
+        seed: int = 0,
+        crop: str = "stretch",
+        **kwargs,
+    ):
+        super().__init__(input_shape, score, **kwargs)
+        if self.is_table:
+            raise InputError(
+                "FeatureDiscriminator expects images (height, width, channels), received rows (features,) of "
+                f"shape {self.sample_shape}: take agad_tf.AABiGAN"
+            )
+        if self.sample_shape[-1] not in (1, 3):
+            raise InputError(f"input_shape expects 1 or 3 channels, received {self.sample_shape[-1]}")
+        if not 0 < score_share <= 1:
+            raise InputError(f"score_share expects a share above 0 and up to 1, received {score_share}")
+        self.members, self.units, self.score_share = int(members), tuple(units), float(score_share)
+        self.seed, self.crop = seed, crop
+        self.preprocess = ImagePreprocessing(self.sample_shape[:2], crop=crop, dtype="float32")
+        if not isinstance(features, FrozenFeatures):
+            features = FrozenFeatures.from_source(
+                features, self.sample_shape[:2], features_weights, taps, name="features", dtype="float32"
+            )
+        if features.image_size != self.sample_shape[:2]:
+            raise InputError(
+                f"features expects a working size of {features.image_size}, received input_shape "
+                f"{self.sample_shape}"
+            )
+        self.features = features
+        channels = features.grid[2]
+        for name, dtype in (("discriminator", self.dtype_policy), ("scoring_discriminator", "float32")):
+            setattr(self, name, patch_members(channels, self.members, self.units, dtype, name))
+        first = self.discriminator.variables
+        for variable, value in zip(first, fresh_values(first, tf.constant([seed, 0])), strict=True):
+            variable.assign(value)
+        self._pair("discriminator", "scoring_discriminator")
+        self.global_mean = self._state("global_mean", (2 * channels,))
+        self.global_whitening = self._state("global_whitening", (2 * channels, 2 * channels))
+        self._training_normals = self._extract_function = self._folder = None
+        self._with_labels = True
+        self.built = True
+
+    # -- scoring ---------------------------------------------------------------------------------------------
+
+    def choose_score(self, has_anomalies):
+        return "fused"
+
+    @property
+    def parts_of_score(self):
+        return self.score_names if self.score == "auto" else super().parts_of_score
+
+    def raw_score(self, name, x, training=False):
+        return self._part(name, self.features(x))
+
+    def chosen_score(self, x, training=False):
+        grid = self.features(x)  # once for both parts
+        scores = [self._part(name, grid) for name in self.parts_of_score]
+        return scores[0] if len(scores) == 1 else self.fuse(scores)
+
+    def _part(self, name: str, grid) -> tf.Tensor:
+        """Score of standardised features, (batch,)."""
+        if name == "global":
+            return tf.norm(self.whitened(grid), axis=-1)
+        return tf.reduce_mean(self._local(grid), axis=-1)
+
+    def whitened(self, grid) -> tf.Tensor:
+        """What the global score is the length of, (batch, 2 · channels)."""
+        return tf.matmul(descriptors(grid) - self.global_mean, self.global_whitening)
+
+    @property
+    def worst_patches(self) -> int:
+        """How many patches the local score averages."""
+        rows, columns, _ = self.features.grid
+        return losses.largest_count(rows * columns, self.score_share)
+
+    def _local(self, grid) -> tf.Tensor:
+        """Local score of each member, (batch, members)."""
+        return losses.worst_mean(
+            self._flat(self.scoring_discriminator(grid, training=False)), self.score_share
+        )
+
+    def _flat(self, logits) -> tf.Tensor:
+        return tf.reshape(logits, (-1, logits.shape[1] * logits.shape[2], self.members))
+
+    def anomaly_map(self, x):
+        """How anomalous each place is, (batch, height, width) of the working size, ≥ 0.
+
+        Args:
+            x: uint8 images of any size, or float images in the model's range.
+        """
+        grid = self.features(self.preprocess(tf.convert_to_tensor(x)))
+        logits = tf.reduce_mean(self.scoring_discriminator(grid, training=False), axis=-1, keepdims=True)
+        return tf.image.resize(tf.nn.softplus(logits), self.sample_shape[:2], method="bilinear")[..., 0]
+
+    def reconstruct(self, x):
+        """Raises InputError: the detector reconstructs nothing."""
+        raise InputError(
+            "FeatureDiscriminator has no reconstructions to explain its scores with: take anomaly_map"
+        )
+
+    def scoring_networks(self):
+        networks = {"features": self.features}
+        if "local" in self.parts_of_score:
+            networks["scoring_discriminator"] = self.scoring_discriminator
+        return networks
+
+    @property
+    def scoring_state(self):
+        return (*super().scoring_state, "global_mean", "global_whitening")
+
+    def prepare_scoring(self, normals=None, batch_size: int = 256) -> None:
+        """Standardises both parts on normals that neither was fitted to; see the class.
+
+        Args:
+            normals: normal training samples as `fit` takes them; the first 1024 are used. None takes those
+                of the last `fit`.
+            batch_size: samples at once.
+        """
+        scores = self.held_out_scores(normals, batch_size)
+        for index, name in enumerate(self.score_names):
+            mean, deviation = float(scores[name].mean()), max(float(scores[name].std()), 1e-12)
+            for state, value in ((self.score_means, mean), (self.score_deviations, deviation)):
+                state.assign(tf.tensor_scatter_nd_update(state.value, [[index]], [value]))
+        self.scoring_prepared.assign(1.0)
+
+    def held_out_scores(self, normals=None, batch_size: int = 256) -> dict[str, np.ndarray]:
+        """Scores of training normals by what was not fitted to them, (n,) by part and "fused"; at most 1024.
+
+        Args:
+            normals, batch_size: as in `prepare_scoring`.
+        """
+        if normals is None:  # each once: the batches of an epoch hold some twice
+            normals = self._scoring_sample if self._training_normals is None else self._training_normals
+        else:
+            normals = as_samples(normals)
+        if normals is None:
+            raise InputError(
+                "prepare_scoring expects normal training samples, received none (no fit kept any): pass some"
+            )
+        described, local, fold = self._described(normals[:SCORING_SAMPLES], "normals", batch_size)
+        scores = {
+            "global": _by_folds(described, fold, self.members)[0],
+            "local": local[np.arange(len(local)), fold],
+        }
+        return scores | {"fused": self.fuse([scores[name] for name in self.score_names]).numpy()}
+
+    def cross_p_values(self, normals, x, batch_size: int = 256) -> np.ndarray:
+        """p-values of samples from all training normals, none of which was held out; (m,) float64.
+
+        For small sets: 240 normals give 240 scores to compare with. The price is a weaker promise, see
+        `agad_tf.evaluation.cross_fitting.cross_p_values`: false alarms at p <= α are at most about 2α. Always
+        by the fused score.
+
+        Args:
+            normals: all normals that `fit` was given.
+            x: samples as `predict` takes them.
+            batch_size: samples at once.
+        """
+        if self.members < 2:
+            raise InputError("cross_p_values expects at least 2 members, received 1: each leaves out a share")
+        described, local, fold = self._described(as_samples(normals), "normals", batch_size)
+        new, new_local, _ = self._described(as_samples(x), "x", batch_size)
+        distances, of_new = _by_folds(described, fold, self.members, new)
+        held_out = self.fuse([distances, local[np.arange(len(local)), fold]])
+        members = range(self.members)
+        scores = [self.fuse([of_new[:, member], new_local[:, member]]) for member in members]
+        return cross_p_values(held_out, fold, np.stack(scores, axis=1))
+
+    def _described(self, x, name: str, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Descriptors (n, 2 · channels), local scores (n, members), and who leaves each sample out (n,)."""
+        x = self.check_samples(x, name)
+        if not len(x):
+            raise InputError(f"{name} expects at least one sample, received none: pass some")
+        pieces = []
+        for start in range(0, len(x), batch_size):
+            batch = tf.convert_to_tensor(np.asarray(x[start : start + batch_size]))
+            grid = self._grid(batch)
+            fold = tf.argmax(self._left_out(batch), axis=1)
+            pieces.append([np.asarray(part) for part in (descriptors(grid), self._local(grid), fold)])
+        return tuple(np.concatenate(parts) for parts in zip(*pieces, strict=True))
+
+    # -- samples ---------------------------------------------------------------------------------------------
+
+    def _is_raw(self, x) -> bool:
+        """Whether these are raw features and not images."""
+        return tuple(x.shape[1:]) == self.features.grid  # images have more rows, and 1 or 3 channels
+
+    def check_samples(self, x, name):
+        return x if self._is_raw(x) else super().check_samples(x, name)
+
+    def _grid(self, x) -> tf.Tensor:
+        """Standardised features of a batch of images or of raw features."""
+        return self.features.standardise(x) if self._is_raw(x) else self.features(self.preprocess(x))
+
+    def _left_out(self, x) -> tf.Tensor:
+        """(batch, members): 1 where a member does not learn from a sample, by the sample's content."""
+        words = {2: tf.int16, 4: tf.int32, 8: tf.int64}.get(x.dtype.size)
+        content = tf.cast(x if words is None else tf.bitcast(x, words), tf.int64)
+        total = tf.reduce_sum(tf.reshape(content, (tf.shape(x)[0], -1)), axis=1)
+        return tf.one_hot(tf.math.floormod(total, self.members), self.members)
+
+    def rows_of(self, x, folder=None) -> FeatureRows:
+        """The raw features of samples, computed where they are not kept yet.
+
+        Args:
+            x: samples that `check_samples` gave.
+            folder: where they are kept in files; None for memory.
+        """
+        if isinstance(x, FeatureRows):
+            return x
+        if self._extract_function is None:
+            self._extract_function = tf.function(
+                lambda images: self.features.raw(self.preprocess(images)), reduce_retracing=True
+            )
+        settings = {k: v for k, v in self.preprocess.get_config().items() if k not in ("name", "dtype")}
+        settings = json.dumps(settings, sort_keys=True, default=str)
+        name = hashlib.sha256((self.features.digest() + settings).encode()).hexdigest()
+        return feature_rows(x, self._extract_function, name, self.features.grid, folder)
+
+    # -- training --------------------------------------------------------------------------------------------
+
+    def trained_by(self):
+        return {"optimizer": self.discriminator.trainable_variables}
+
+    def compile(
+        self,
+        learning_rate: float = 4e-4,
+        weight_decay: float = 4e-3,
+        noise: float | list = 0.5,
+        patches: int = 64,
+        label_weight: float = 1.0,
+        label_share: float = 0.1,
+        optimizer=None,
+        clip_norm: float | None = None,
+        average_epochs: float = 0.5,
+        guard: bool = True,
+        jit_compile: bool | str = "auto",
+        run_eagerly: bool = False,
+    ):
+        """How the discriminator learns; the global score is fitted at once and needs none of it.
+
+        Args:
+            learning_rate, weight_decay: of AdamW.
+            noise: deviation of the noise on standardised features; of several each patch draws one.
+            patches: of each image, drawn anew in every step, that noise is added to.
+            label_weight: of the loss of labelled images beside that of the noise.
+            label_share: share of an image's patches, those with the largest logits, that its label is about.
+            optimizer: a Keras optimizer instead of AdamW.
+            clip_norm: largest global gradient norm; None for none.
+            average_epochs: horizon of the moving average of weights that score, in epochs.
+            guard: after an epoch with a loss that is not finite, back to the last good weights once.
+            jit_compile: XLA; "auto" is on for a GPU and off on a CPU.
+            run_eagerly: as in Keras, for debugging.
+        """
+        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        settings["noise"] = list(noise) if isinstance(noise, list | tuple) else [noise]
+        if not settings["noise"] or not min(settings["noise"]) > 0:
+            raise InputError(f"noise expects numbers above 0, received {noise}")
+        if patches < 1:
+            raise InputError(f"patches expects a number of at least 1, received {patches}")
+        for name in ("learning_rate", "weight_decay", "label_weight", "average_epochs"):
+            if not settings[name] >= 0:
+                raise InputError(f"{name} expects a number of at least 0, received {settings[name]}")
+        if not 0 < label_share <= 1:
+            raise InputError(f"label_share expects a share above 0 and up to 1, received {label_share}")
+        adam = keras.optimizers.AdamW(learning_rate, weight_decay)
+        self.compile_with({"optimizer": optimizer or adam}, settings)
+
+    def train_step(self, data):
+        """One step on one batch (x, y) of images or of raw features."""
+        x, y = self.unpack(data)
+        left_out = self._left_out(x) if self.members > 1 else tf.zeros((tf.shape(x)[0], 1))
+        grid = self._grid(x)
+        anomaly = tf.repeat(tf.cast(y == 1, tf.float32)[:, None], self.members, axis=1)
+        normal = (1.0 - anomaly) * (1.0 - left_out)
+        drawn, noise = self._drawn(grid)
+        with tf.GradientTape() as tape:
+            # Whole images are judged for their labels alone: without any, the drawn patches are enough.
+            logits = self._judged(grid if self._with_labels else drawn)
+            noise_loss = losses.noise_loss(logits, self._judged(drawn + noise), normal)
+            worst = losses.worst_mean(logits, self.settings["label_share"])
+            label_loss = losses.label_loss(worst, normal, anomaly) if self._with_labels else 0.0
+            loss = noise_loss + self.settings["label_weight"] * label_loss
+            scaled = self.scale_loss(loss, self.optimizer)
+        variables = self.discriminator.trainable_variables
+        norm = self.step(tape, scaled, variables, self.optimizer)
+        self.update_averages()
+        logs = {"loss": loss, "noise_loss": noise_loss, "label_loss": label_loss, "gradient_norm": norm}
+        return self.track(logs, totals={})
+
+    def _judged(self, grid) -> tf.Tensor:
+        """Logits of the members in training, (batch, patches, members)."""
+        return self._flat(self.discriminator(grid, training=True))
+
+    def _drawn(self, grid) -> tuple[tf.Tensor, tf.Tensor]:
+        """Some patches of each image, (batch, patches, 1, channels), and noise for them.
+
+        Fixed by seed and step, the same however replicas share the batch.
+        """
+        step = tf.cast(self.average_steps, tf.int32)
+        rows, columns, channels = self.features.grid
+        patches = min(self.settings["patches"], rows * columns)
+        sizes, kinds = tf.constant(self.settings["noise"], tf.float32), len(self.settings["noise"])
+
+        def seed(draw):
+            return tf.stack([tf.constant(3 * self.seed + draw, tf.int32), step])
+
+        def draw(count):
+            keys = tf.random.stateless_uniform((count, rows * columns), seed(0))
+            noise = tf.random.stateless_normal((count, patches, 1, channels), seed(1))
+            which = tf.random.stateless_uniform((count, patches, 1, 1), seed(2), 0, kinds, tf.int32)
+            return tf.math.top_k(keys, patches)[1], noise * tf.gather(sizes, which)
+
+        index, count = replica_index_and_count()
+        size = tf.shape(grid)[0]
+        places, noise = (part[index * size : (index + 1) * size] for part in draw(count * size))
+        flat = tf.reshape(grid, (-1, rows * columns, 1, channels))
+        return tf.gather(flat, places, batch_dims=1), noise
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=24,
+        epochs=1,
+        *,
+        min_anomalies=8,
+        steps_per_epoch=None,
+        validation_data=None,
+        augment=None,
+        features_folder=None,
+        **kwargs,
+    ):
+        """As `AnomalyDetector.fit`; of arrays, features are computed once, and an epoch is 84 steps.
+
+        Args:
+            x, y, epochs, min_anomalies, validation_data, kwargs: as there.
+            batch_size: samples a step, anomalies among them.
+            steps_per_epoch: None for 84 with arrays, the length of a dataset.
+            augment: as there; features are then computed anew in every step.
+            features_folder: keeps features in files there, which a resumed training goes on with; None for
+                memory.
+        """
+        if not self.compiled:
+            self.compile()
+        self._training_normals, self._folder = None, features_folder
+        if not isinstance(x, tf.data.Dataset) and augment is None:
+            x, y = self._check_labelled(x, y)
+            if not (y == 0).any():
+                raise InputError("fit expects normal samples (label 0), received none: check the labels")
+            x = self.rows_of(x, features_folder)
+            self._training_normals = x[y == 0]
+            steps_per_epoch = steps_per_epoch or STEPS
+            if isinstance(validation_data, tuple | list) and len(validation_data) == 2:
+                held_out, labels = self._check_labelled(*validation_data)
+                validation_data = (self.rows_of(held_out, features_folder), labels)
+        return super().fit(
+            x,
+            y,
+            batch_size,
+            epochs,
+            min_anomalies=min_anomalies,
+            steps_per_epoch=steps_per_epoch,
+            validation_data=validation_data,
+            augment=augment,
+            **kwargs,
+        )
+
+    def _begin(self, sample, steps_per_epoch):
+        if self._with_labels != sample[1]:
+            self._with_labels, self._step_function = sample[1], None  # it was traced for the other case
+        super()._begin(sample, steps_per_epoch)
+
+    def _adapt(self, normals) -> None:
+        """Fits the standardisation of features and the global score; training goes on with what there is."""
+        if self.features.adapted.numpy():
+            return
+        if self._training_normals is None:
+            normals = self.rows_of(self.check_samples(normals, "x"))
+        else:
+            normals = self._training_normals
+        blocks = range(0, len(normals), 64)
+        total, squares, count = 0.0, 0.0, 0
+        for start in blocks:
+            block = np.asarray(normals[start : start + 64]).astype(np.float64)
+            total, squares = total + block.sum((0, 1, 2)), squares + (block**2).sum((0, 1, 2))
+            count += block[..., 0].size
+        mean = total / count
+        self.features.adapt(mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0)))
+        described = [
+            descriptors(self._grid(tf.constant(np.asarray(normals[start : start + 64])))) for start in blocks
+        ]
+        mean, whitening = _mahalanobis(np.concatenate(described))
+        self.global_mean.assign(mean)
+        self.global_whitening.assign(whitening)
+
+    def predict(self, x, batch_size=256, **kwargs):
+        """Anomaly scores of samples, (n,) float32; see `call`."""
+        if self._fitting and self._training_normals is not None and isinstance(x, np.ndarray | LazyRows):
+            x = self.rows_of(self.check_samples(x, "x"), self._folder)  # callbacks ask again every epoch
+        if not isinstance(x, FeatureRows):
+            return super().predict(x, batch_size=batch_size, **kwargs)
+        scores = []
+        for start in range(0, len(x), 64):
+            grid = self._grid(tf.constant(np.asarray(x[start : start + 64])))
+            parts = [self._part(name, grid) for name in self.parts_of_score]
+            scores.append(np.asarray(parts[0] if len(parts) == 1 else self.fuse(parts)))
+        return np.concatenate(scores)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "input_shape": self.sample_shape,
+            "features": keras.saving.serialize_keras_object(self.features),
+            "members": self.members,
+            "units": self.units,
+            "score_share": self.score_share,
+            "score": self.score,
+            "seed": self.seed,
+            "crop": self.crop,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        if isinstance(config["features"], dict):
+            config["features"] = keras.saving.deserialize_keras_object(config["features"])
+        return cls(**config)
+
+
+def descriptors(grid) -> tf.Tensor:
+    """Mean and deviation of each feature over the grid, (batch, 2 · channels)."""
+    mean, variance = tf.nn.moments(grid, axes=[1, 2])
+    return tf.concat([mean, tf.sqrt(variance + 1e-8)], axis=-1)
+
+
+def _mahalanobis(described: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and matrix W: ‖(d − mean) W‖ is the distance, the covariance shrunk by Ledoit and Wolf's rule."""
+    described = described.astype(np.float64)
+    # Standardised first: the rule shrinks towards a multiple of the identity.
+    mean, deviation = described.mean(axis=0), described.std(axis=0)
+    deviation = np.where(deviation > 1e-9, deviation, 1.0)
+    if len(described) < 2:
+        return mean, np.diag(1.0 / deviation)
+    precision = LedoitWolf(assume_centered=True).fit((described - mean) / deviation).precision_
+    return mean, np.linalg.cholesky(precision) / deviation[:, None]
+
+
+def _by_folds(described, fold, folds: int, new=None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Distance of each descriptor to those of the other folds, (n,), and of new ones to each, (m, folds)."""
+    if len(np.unique(fold)) < 2:  # one member, or too few samples to leave a share out
+        fold = np.arange(len(described)) % min(5, len(described))
+    distances, of_new = np.zeros(len(described), np.float32), []
+    for one in range(max(folds, fold.max() + 1)):
+        others = described[fold != one]
+        mean, whitening = _mahalanobis(others if len(others) else described)
+        distances[fold == one] = np.linalg.norm((described[fold == one] - mean) @ whitening, axis=1)
+        if new is not None:
+            of_new.append(np.linalg.norm((new - mean) @ whitening, axis=1).astype(np.float32))
+    return distances, np.stack(of_new, axis=1)[:, :folds] if of_new else None

@@ -1,0 +1,245 @@
+"""The detector on frozen features on its problems.
+
+Each seed is a pair: the same split with labels and without. Development problems only: nothing is reported on
+data that choices were made by.
+"""
+
+import functools
+import hashlib
+import io
+import itertools
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import stats
+
+from agad_tf.errors import InputError
+from study.job import Job
+from study.lines import runs_in
+from study.markdown import table, write_parts
+from study.runner import Experiment
+
+RESULTS = "features.jsonl"
+PAIRS = ("problem", "pairs", "known: mean", "unseen: mean", "unseen: lower 95 % bound")
+LABELLED, MANY = 10, 158
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One split: rows of the images, which of them the labelled run may see, and what each test row is."""
+
+    images: np.ndarray
+    train: np.ndarray
+    labelled: np.ndarray
+    test: np.ndarray
+    kind: np.ndarray  # of each test row: "normal", "known" or "unseen"
+    masks: np.ndarray | None = None
+
+
+FLOORS = {
+    "elpv": {"normals": {"all": 89}, "labels": {"all": 90}},
+    "elpv_mono": {"labels": {"unseen": 91}},
+    "elpv_poly": {"labels": {"unseen": 83}},
+    "tiles": {"normals": {"all": 81, "pixel": 85}, "labels": {"known": 88, "unseen": 77}},
+    "mnist": {"normals": {"all": 98}, "labels": {"unseen": 98.5}},
+    "fashion_mnist": {"normals": {"all": 95}, "labels": {"unseen": 95.5}},
+}
+"""The least AUROC that was asked for, in per cent."""
+
+
+def _decoded(file, key: str, size: int) -> np.ndarray:
+    """Grey images (n, size, size, 1), shrunk with antialiasing."""
+    content, offsets = file[f"{key}_bytes"], file[f"{key}_offsets"]
+    images = []
+    for start, end in itertools.pairwise(offsets):
+        image = Image.open(io.BytesIO(content[start:end].tobytes())).convert("L")
+        images.append(np.asarray(image.resize((size, size), Image.BILINEAR))[..., None])
+    return np.stack(images)
+
+
+def elpv(folder: Path, seed: int, cell: str | None = None) -> Problem:
+    """Solar cells: three quarters of the sound ones train; ten labelled of both types of cell, or of one."""
+    file = np.load(folder / "elpv.npz")
+    images, defect, cells = _decoded(file, "image", 256), file["defect_probability"], file["cell"]
+    rng = np.random.default_rng(seed)
+    normal, anomaly = (
+        rng.permutation(np.flatnonzero(defect == 0)),
+        rng.permutation(np.flatnonzero(defect == 1)),
+    )
+    cut = int(0.75 * len(normal))
+    types = ("mono", "poly") if cell is None else (cell,)
+    share = LABELLED // len(types)
+    labelled = np.concatenate([anomaly[cells[anomaly] == name][:share] for name in types])
+    rest = np.setdiff1d(anomaly, labelled)
+    kind = np.where(np.isin(cells[rest], types), "known", "unseen")
+    test = np.concatenate([normal[cut:], rest])
+    kinds = np.concatenate([np.full(len(normal) - cut, "normal"), kind])
+    return Problem(images, normal[:cut], labelled, test, kinds)
+
+
+def tiles(folder: Path, seed: int) -> Problem:
+    """Magnetic tiles, no tile on two sides: five labelled of each of two kinds drawn by the seed."""
+    file = np.load(folder / "magnetic_tile.npz")
+    images, kind, tile = _decoded(file, "image", 256), file["kind"], file["tile"]
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(np.unique(tile))
+    inside = np.isin(tile, order[: int(0.6 * len(order))])
+    known = rng.permutation([name for name in np.unique(kind) if name != "good"])[:2]
+    labelled = [rng.permutation(np.flatnonzero((kind == name) & inside))[: LABELLED // 2] for name in known]
+    normal, rest = np.flatnonzero((kind == "good") & ~inside), np.flatnonzero((kind != "good") & ~inside)
+    kinds = np.where(np.isin(kind[rest], known), "known", "unseen")
+    return Problem(
+        images,
+        np.flatnonzero((kind == "good") & inside),
+        np.concatenate(labelled),
+        np.concatenate([normal, rest]),
+        np.concatenate([np.full(len(normal), "normal"), kinds]),
+        _decoded(file, "mask", 256)[..., 0] >= 128,
+    )
+
+
+def digits(folder: Path, seed: int, name: str, normal: int = 8) -> Problem:
+    """3000 of one class train, 158 labelled of another one (γ .05), all the others are tested."""
+    file = np.load(folder / f"{name}.npz")
+    rng = np.random.default_rng(seed)
+    known = int(rng.permutation([label for label in range(10) if label != normal])[0])
+    draw = {label: rng.permutation(np.flatnonzero(file["y_train"] == label)) for label in (normal, known)}
+    train, labelled = draw[normal][:3000], draw[known][:MANY]
+    test = np.arange(0, len(file["y_test"]), 4)
+    names = np.select(
+        [file["y_test"][test] == label for label in (normal, known)], ["normal", "known"], "unseen"
+    )
+    images = np.concatenate([file["x_train"][train], file["x_train"][labelled], file["x_test"][test]])[
+        ..., None
+    ]
+    rows = np.split(np.arange(len(images)), [len(train), len(train) + len(labelled)])
+    return Problem(images, *rows, names)
+
+
+PROBLEMS = {
+    "elpv": elpv,
+    "elpv_mono": lambda folder, seed: elpv(folder, seed, "mono"),
+    "elpv_poly": lambda folder, seed: elpv(folder, seed, "poly"),
+    "tiles": tiles,
+    "mnist": lambda folder, seed: digits(folder, seed, "mnist"),
+    "fashion_mnist": lambda folder, seed: digits(folder, seed, "fashion_mnist"),
+}
+
+
+def jobs(seeds: int = 3, problem: str | None = None) -> list[Job]:
+    """Pairs of runs, without labels and with them, on the same split."""
+    names = PROBLEMS if problem is None else (problem,)
+    return [
+        Job(problem=name, seed=seed, labels=labels)
+        for seed in range(seeds)
+        for name in names
+        for labels in (0, MANY if name in ("mnist", "fashion_mnist") else LABELLED)
+    ]
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn(name: str, seed: int) -> Problem:
+    if "AGAD_TF_DATA" not in os.environ:
+        raise InputError("the study of features expects a folder of data, received none: give --data")
+    return PROBLEMS[name](Path(os.environ["AGAD_TF_DATA"]) / "images", seed)
+
+
+def make(job: Job, work: Path) -> dict:
+    """Trains once; features are kept in the work folder."""
+    from agad_tf import FeatureDiscriminator
+    from agad_tf.evaluation.metrics import auroc
+    from agad_tf.evaluation.pixel_metrics import pixel_auroc
+    from agad_tf.training.configuration import EPOCHS
+
+    problem, keep = _drawn(job.problem, job.seed), work / "features"
+    side = 96 if problem.images.shape[1] < 64 else 256
+    began = time.perf_counter()
+    model = FeatureDiscriminator((side, side, 1), seed=job.seed)
+    rows = np.concatenate([problem.train, problem.labelled]) if job.labels else problem.train
+    y = (np.arange(len(rows)) >= len(problem.train)).astype(np.int32)
+    model.fit(
+        problem.images[rows], y, epochs=EPOCHS["features"], seed=job.seed, features_folder=keep, verbose=0
+    )
+    seconds = time.perf_counter() - began
+    features = model.rows_of(problem.images[problem.test], keep)
+    figures = {}
+    for score in ("fused", "global", "local"):
+        model.score = score
+        scores = model.predict(features)
+        for kind in ("all", "known", "unseen"):
+            kept = np.ones(len(scores), bool) if kind == "all" else np.isin(problem.kind, ("normal", kind))
+            y = problem.kind[kept] != "normal"
+            if y.any():
+                figures[f"{score}_{kind}"] = round(100 * auroc(y, scores[kept]), 2)
+    if problem.masks is not None:
+        maps = [
+            model.anomaly_map(problem.images[problem.test[i : i + 32]]) for i in range(0, len(scores), 32)
+        ]
+        figures["pixel"] = round(100 * pixel_auroc(problem.masks[problem.test], np.concatenate(maps)), 2)
+    kept = (problem.train, problem.labelled if job.labels else problem.labelled[:0], problem.test)
+    digest = hashlib.sha256(b"".join(f"{len(r)}:".encode() + r.astype("<i8").tobytes() for r in kept))
+    return {"auroc": figures, "seconds": round(seconds, 1), "split_sha256": digest.hexdigest()}
+
+
+def write(results: Path, pages: Path) -> list[Path]:
+    """Writes the tables of the page."""
+    done = {(r["problem"], bool(r["labels"]), r["seed"]): r["auroc"] for r in runs_in(results / RESULTS)}
+    cases = [
+        (name, labels, runs)
+        for name in PROBLEMS
+        for labels in (False, True)
+        if (runs := [figures for key, figures in done.items() if key[:2] == (name, labels)])
+    ]
+    first, second, third = [], [], []
+    for name, labels, runs in cases:
+        asked = FLOORS[name].get("labels" if labels else "normals", {})
+        wanted = ", ".join(f"{kind} {value}" for kind, value in asked.items()) or "–"
+        begin = [name, str(len(runs)), "yes" if labels else "no"]
+        first.append([*begin, *(_cell(runs, f"fused_{kind}") for kind in KINDS), wanted])
+        second.append([*begin, *(_cell(runs, key) for key in ("global_all", "local_all", "pixel"))])
+    for name in PROBLEMS:
+        seeds = [s for p, labels, s in done if p == name and labels and (p, False, s) in done]
+        pairs = [(done[name, True, seed], done[name, False, seed]) for seed in seeds]
+        gains = {}
+        for kind in ("known", "unseen"):
+            key = f"fused_{kind}"
+            gains[kind] = np.array([after[key] - before[key] for after, before in pairs if key in after])
+        if pairs:
+            mean = [f"{gains[kind].mean():+.1f}" if len(gains[kind]) else "–" for kind in gains]
+            third.append([name, str(len(pairs)), *mean, _bound(gains["unseen"])])
+    case = ["problem", "runs", "labels"]
+    parts = {
+        "scores": table([*case, "all", "known kinds", "unseen kinds", "asked for, at least"], first),
+        "parts of the score": table([*case, "global, all", "local, all", "pixels, by the masks"], second),
+        "pairs": table(
+            ["problem", "pairs", "known: mean", "unseen: mean", "unseen: lower 95 % bound"], third
+        ),
+    }
+    return [write_parts(pages / "features.md", {name: "\n".join(lines) for name, lines in parts.items()})]
+
+
+KINDS = ("all", "known", "unseen")
+
+
+def _cell(runs: list[dict], key: str) -> str:
+    values = [figures[key] for figures in runs if key in figures]
+    if not values:
+        return "–"
+    return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
+
+
+def _bound(values) -> str:
+    """Lower end of the two-sided 95 % interval of the mean, by Student's t."""
+    if len(values) < 2:
+        return "–"
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return f"{values.mean() - half:+.1f}"
+
+
+EXPERIMENT = Experiment(
+    "The detector on frozen features, with labels and without", jobs, make, RESULTS, report=write
+)
