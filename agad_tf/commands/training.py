@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from agad_tf.commands.common import as_json, metrics_text, quiet_stdout, quiet_tensorflow, show
+from agad_tf.csv_rows import position_or_name
 from agad_tf.errors import InputError
 
 
@@ -51,11 +52,15 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 
 @click.command()
 @click.option("--data", help="Folder of images, list.csv, .npz, tfds:NAME, shards, a table, or digits.")
+@click.option("--label-column", help="Name or position (from 0) of the label in a CSV table.")
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal (repeatable).")
 @click.option("--anomaly-class", "anomaly_classes", multiple=True, help="Class labelled anomalies come from.")
 @click.option("--group", help="Files that belong together: parent (folder), or a pattern: 'part(\\d+)'.")
 @click.option("--gamma", type=float, help="Labelled anomalies a / (n + a), in [0, 1).")
-@click.option("--detector", help="agad, or aa_bigan: tables too.  [default: agad]")
+@click.option(
+    "--detector",
+    help="auto, features (images), agad (images), aa_bigan (tables too).  [default: auto: by the data]",
+)
 @click.option("--backbone", help="encoder_decoder, unet, unet_plus_plus; of aa_bigan dcgan, lenet.")
 @click.option("--bn-strategy", help="Of agad: shared, adv_prop, freeze, adv_prop_freeze.")
 @click.option("--score", help="auto, reconstruction, fused; discriminator (agad), latent (aa_bigan).")
@@ -96,15 +101,28 @@ def train(
         from agad_tf.training.configuration import configure
         from agad_tf.training.train import train as train_run
 
+        options["label_column"] = position_or_name(options["label_column"])
         chosen = given(options, extra) + chosen
         if resume is not None:
             out, result = _resumed(resume, detector, config, chosen, not quiet)
         else:
+            detector = _detector(detector, config, data, chosen)
             configuration = configure(detector, config, chosen)
             name = Path(str(configuration["data"]["source"] or "run")).stem
             out = out or timestamped(f"{name}-{configuration['detector']}")
             result = train_run(configuration, out, not quiet, free=_free(chosen, config))
     show(result | {"run": str(out)}, json_output, metrics_text)
+
+
+def _detector(asked: str | None, config, source, chosen: list) -> str | None:
+    """The detector that was asked for or, for "auto", the one that suits; None leaves it to the file."""
+    from agad_tf.training.choice import choose_detector
+
+    if asked not in (None, "auto") or (asked is None and config is not None):
+        return asked
+    name, reason = choose_detector(source, [setting for setting, _ in chosen])
+    click.echo(f"agad-tf: --detector {name}: {reason}", err=True)
+    return name
 
 
 def _resumed(path: Path, detector, config, chosen: list, progress: bool) -> tuple[Path, dict]:
@@ -121,9 +139,10 @@ def _resumed(path: Path, detector, config, chosen: list, progress: bool) -> tupl
         return path, finished.metrics
     stored = partial_of(path) / "config.yaml"
     if stored.is_file():
-        configuration = configure_again(stored, detector, config, chosen)
+        configuration = configure_again(stored, None if detector == "auto" else detector, config, chosen)
     elif chosen or config is not None:
-        configuration = configure(detector, config, chosen)
+        source = dict(chosen).get("source")
+        configuration = configure(_detector(detector, config, source, chosen), config, chosen)
     else:
         found = "one that was killed before it began" if stored.parent.is_dir() else "none"
         raise InputError(

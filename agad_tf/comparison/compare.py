@@ -2,7 +2,7 @@
 
 Every detector has a folder in the comparison's: `row.json` with what is shown of it and `scores.npz`. What is
 there is not trained again, so an interrupted comparison goes on where it stopped; a detector that fails is a
-row with its error.
+row with its error, and is tried again the next time.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def compare(
     rows, fold_scores = [], {}
     for name in names:
         folder = path / name
-        if not (folder / "row.json").is_file():
+        if not (folder / "row.json").is_file() or "error" in json.loads((folder / "row.json").read_text()):
             if progress:
                 logger.warning("comparing: %s", name)
             _compare_one(name, folder, samples, split, folds, seconds, settings)

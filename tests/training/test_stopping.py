@@ -10,8 +10,10 @@ import time
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from agad_tf.cli import main
 from agad_tf.errors import InputError
 from agad_tf.files import held
 from agad_tf.training import Checkpoints
@@ -114,18 +116,24 @@ def test_a_failing_report_is_a_warning_and_the_run_is_whole(tmp_path, monkeypatc
 
 
 def test_output_that_nobody_reads_to_the_end_is_not_called_a_success(tmp_path):
+    (tmp_path / "tool.py").write_text(
+        "import click\nfrom agad_tf.commands.common import OneLineErrors\n"
+        "@click.group(cls=OneLineErrors)\ndef main(): pass\n"
+        "@main.command()\ndef rows(): click.echo('row\\n' * 100_000)\n"
+        "main()"
+    )
     done = subprocess.run(
-        f"{sys.executable} -m agad_tf.cli settings 2> {tmp_path / 'errors'} | true; echo ${{PIPESTATUS[0]}}",
+        f"{sys.executable} {tmp_path / 'tool.py'} rows | true; echo ${{PIPESTATUS[0]}}",
         shell=True, executable="/bin/bash", capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout == "3\n"
-    assert "Traceback" not in (tmp_path / "errors").read_text()
+    assert done.stderr == ""
 
 
 def test_debug_shows_the_traceback_before_the_line(tmp_path):
-    plain = subprocess.run(command("evaluate", tmp_path / "none"), capture_output=True, text=True)
-    full = subprocess.run(command("--debug", "evaluate", tmp_path / "none"), capture_output=True, text=True)
-    assert plain.returncode == full.returncode == 2
+    plain = CliRunner().invoke(main, ["recalibrate", str(tmp_path / "none")])
+    full = CliRunner().invoke(main, ["--debug", "recalibrate", str(tmp_path / "none")])
+    assert plain.exit_code == full.exit_code == 2
     assert "Traceback" not in plain.stderr
     assert "Traceback" in full.stderr
     assert full.stderr.splitlines()[-1] == plain.stderr.splitlines()[-1]

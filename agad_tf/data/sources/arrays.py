@@ -38,6 +38,22 @@ _TAKEN = (
 )
 
 
+def archive_is_table(path: Path) -> bool:
+    """Whether the data of an .npz archive have two dimensions, by the header; False if it is damaged."""
+    names = {*(layout["train"][0] for layout in _LAYOUTS), "X", "x"}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in names & {entry.removesuffix(".npy") for entry in archive.namelist()}:
+                with archive.open(f"{name}.npy") as file:
+                    version = np.lib.format.read_magic(file)
+                    read = np.lib.format.read_array_header_1_0
+                    read = read if version == (1, 0) else np.lib.format.read_array_header_2_0
+                    return len(read(file)[0]) == 2
+    except (*_ARCHIVE_ERRORS, ValueError):
+        return False
+    return False
+
+
 def load_npz(
     path: Path,
     image_size: tuple[int, int] | None = None,

@@ -11,7 +11,7 @@ import numpy as np
 
 from agad_tf.data.rows import LazyRows
 from agad_tf.data.samples import Samples
-from agad_tf.data.sources.arrays import load_npz
+from agad_tf.data.sources.arrays import archive_is_table, load_npz
 from agad_tf.data.sources.file_store import FileStore
 from agad_tf.data.sources.files import check_readable
 from agad_tf.data.sources.files import list_images as list_images
@@ -133,6 +133,24 @@ def _check_no_group(spec: str | Path, group: str | None) -> None:
             f"{spec}: expected image files for group={group!r}, received another kind of source; give an "
             "archive the array 'group' instead"
         )
+
+
+def is_table(spec) -> bool:
+    """Whether a source holds rows of a table and not images; nothing but names and headers is read.
+
+    False also for what cannot be read: `load_samples` says what is wrong with it.
+    """
+    if is_frame(spec):
+        return True
+    if spec == "digits" or str(spec).startswith((PHOTOS, TFDS)):
+        return False
+    path = find(spec)
+    suffix = path.suffix.casefold()
+    if path.is_dir() or suffix not in _SUFFIXES:
+        return False
+    if suffix == ".npz":
+        return archive_is_table(path)
+    return suffix == ".mat" or not is_manifest(path)
 
 
 def list_source(path: Path) -> Listing | None:

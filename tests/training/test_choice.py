@@ -1,0 +1,72 @@
+"""Which detector `--detector auto` takes, by the data and by the settings asked for."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from agad_tf.cli import main
+from agad_tf.data.sources.load import is_table
+from agad_tf.errors import InputError
+from agad_tf.training import choice
+from agad_tf.training.choice import choose_detector
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """Paths of sources by what they are."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "rows.npz", X=rng.normal(size=(9, 3)), y=np.zeros(9))
+    np.savez(tmp_path / "images.npz", X=np.zeros((9, 8, 8), np.uint8), y=np.zeros(9))
+    (tmp_path / "rows.csv").write_text("a,b,label\n1,2,0\n3,4,1\n")
+    (tmp_path / "list.csv").write_text("path,label\nx.png,0\n")
+    (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04 no archive")
+    (tmp_path / "photos" / "normal").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(tmp_path / "photos" / "normal" / "a.png")
+    return tmp_path
+
+
+def test_tables_and_images_are_told_apart(sources):
+    tables = {
+        name
+        for name in ("rows.npz", "images.npz", "rows.csv", "list.csv", "damaged.npz", "photos")
+        if is_table(sources / name)
+    }
+    assert tables == {"rows.npz", "rows.csv"}
+    assert not is_table("digits")
+    assert not is_table("photos:plate")
+    with pytest.raises(InputError, match="existing file or folder"):
+        is_table(sources / "nothing.csv")
+
+
+def test_a_table_gets_aa_bigan(sources):
+    assert choose_detector(sources / "rows.csv") == ("aa_bigan", "the data are a table")
+
+
+def test_images_get_features_where_they_are_installed(monkeypatch):
+    monkeypatch.setattr(choice, "weights_file", lambda: None)
+    assert choose_detector("digits")[0] == "features"
+
+    def missing():
+        raise InputError("pip install it")
+
+    monkeypatch.setattr(choice, "weights_file", missing)
+    name, reason = choose_detector("digits")
+    assert name == "agad"
+    assert "agad-tf[features]" in reason
+
+
+def test_settings_of_one_detector_choose_it():
+    assert choose_detector("digits", ["source", "bn_strategy", "seed"])[0] == "agad"
+    assert choose_detector("digits", ["model.latent_dim"])[0] == "aa_bigan"
+    assert choose_detector("digits", ["no_such_setting"])[0] == "agad"
+
+
+def test_the_command_says_what_it_chose(sources):
+    """On a source that cannot be trained on: the line comes before the error."""
+    arguments = ["train", "--data", str(sources / "rows.csv"), "--out", str(sources / "run")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "--detector aa_bigan: the data are a table" in result.stderr
+    result = CliRunner().invoke(main, [*arguments, "--detector", "features"])
+    assert "--detector" not in result.stderr.splitlines()[0]
