@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import tensorflow as tf
 
-from agad_tf.csv_rows import LABEL_NAMES
+from agad_tf.columns import LABEL_NAMES
 from agad_tf.data.batches.quota import anomalies_per_batch
 from agad_tf.data.rows import LazyRows
 from agad_tf.data.sources.tables import table_array
