@@ -41,10 +41,7 @@ _BLOCK_ROWS = 256  # of a table, read and scored at once
 COLUMNS = ("path", "score", "p_value", "is_anomaly", "error")
 
 SOME_FAILED = 3
-"""Exit status when some samples could not be scored, as of `agad-tf score`."""
-
-_READER_GONE = 141
-# As the shell tells of a program whose output nobody read to the end, `| head` for instance.
+"""Exit status when some samples could not be scored, or the reader of the output went away; as `agad-tf`."""
 
 
 def _root_of_squares(x: np.ndarray, output: np.ndarray) -> np.ndarray:
@@ -416,8 +413,7 @@ def _read_image(model: EdgeModel, path: str) -> np.ndarray:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status.
 
-    0 all scored, 3 some have an error, 2 for a model that cannot be used, 141 where the reader of the output
-    has gone.
+    0 all scored, 3 some have an error or the reader of the output has gone, 2 the model cannot be used.
     """
     parser = argparse.ArgumentParser(
         prog="python -m agad_tf.edge",
@@ -450,7 +446,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives until the process ends
-        return _READER_GONE
+        return SOME_FAILED
     except OSError as error:  # a full disk
         print(f"agad_tf.edge: {error.strerror or error}", file=sys.stderr)
         return 2
