@@ -205,7 +205,8 @@ class EdgeModel:
                 f"expected uint8 images (n, height, width, {shape[2]}), received {samples.dtype} "
                 f"{samples.shape}: convert them"
             )
-        return preprocess(samples, shape[:2], tuple(about["value_range"]), about["crop"])
+        version = about.get("preprocessing", 1)
+        return preprocess(samples, shape[:2], tuple(about["value_range"]), about["crop"], version)
 
     def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Output name to float32 (n, ...) of the graph for preprocessed samples, all at once."""
@@ -327,6 +328,8 @@ def _check_metadata(metadata: dict) -> None:
         _check_numbers("value_range", about["value_range"], 2)
         if about["crop"] not in CROPS:
             raise ValueError(f"crop {about['crop']!r}")
+        if about.get("preprocessing", 1) not in (1, 2):
+            raise ValueError(f"preprocessing {about['preprocessing']!r}")
     for part in parts:
         if part["formula"] not in FORMULAS or not isinstance(part["output"], str):
             raise ValueError(f"formula {part['formula']!r} of output {part['output']!r}")

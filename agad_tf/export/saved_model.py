@@ -37,8 +37,8 @@ def export_saved_model(
     Of a table detector: `serving_default`, `score_at` and `explain` take `rows` float64 (batch, features) as
     they are in the table, `score_float32` such rows in float32 (where that holds their digits), `score_float`
     rows float32 that are preprocessed already. A detector that knows the names of its columns has `columns`
-    too: `rows` (any, left unread) to `columns`, string (features,), in their order: servers tell no more of a
-    model than its signatures.
+    too: `rows` (any, left unread) to `columns`, string (batch, features), in their order: servers tell no
+    more of a model than its signatures.
 
     A batch without samples is refused, and so are thresholds that are neither one nor one a sample.
 
@@ -178,8 +178,8 @@ def _columns_function(model, rows: tf.TensorSpec) -> dict:
 
     @tf.function(input_signature=[rows])
     def columns(rows):
-        # The batch is looked at, or converters would leave the input out.
-        return {"columns": tf.constant(names)[: len(names) + 0 * tf.shape(rows)[0]]}
+        # Once a row: a server that batches wants outputs as long as their inputs.
+        return {"columns": tf.tile(tf.constant(names)[None], [tf.shape(rows)[0], 1])}
 
     return {"columns": columns}
 

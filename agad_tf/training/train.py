@@ -23,15 +23,16 @@ from agad_tf.replicas import from_chief, is_chief
 from agad_tf.training import hardware, known_samples, stored_scores
 from agad_tf.training.callbacks import ProgressBar
 from agad_tf.training.checkpoints import Checkpoints
-from agad_tf.training.choices import choose
 from agad_tf.training.configuration import DETECTORS, Configuration, calibration_defaults
 from agad_tf.training.directory import CHECKPOINTS, check_free, has_trained, run_directory, write_json
 from agad_tf.training.evaluate import calibrate, calibration_problem, held_out_scores, judge
+from agad_tf.training.kinds import leave_one_kind_out
 from agad_tf.training.known_samples import KnownSamples
 from agad_tf.training.loading import default_image_size
 from agad_tf.training.localisation import check_masks
 from agad_tf.training.open import load_split
 from agad_tf.training.pictures import show
+from agad_tf.training.small_sets import choose
 from agad_tf.training.stored_scores import StoredScores
 from agad_tf.training.tensorboard import TensorBoardReport, tensorboard_installed
 
@@ -58,7 +59,7 @@ def train(
         progress: show a progress bar on standard error.
         resume: go on from the newest checkpoint in `path`.partial, where there is one; the configuration must
             be the one it was started with.
-        free: names of settings that may be chosen by the data and the device, see `choices.choose`.
+        free: names of settings that may be chosen by the data and the device, see `small_sets.choose`.
 
     Returns:
         The metrics, as written to `metrics.json`.
@@ -132,6 +133,15 @@ def train(
         evaluation = judge(model, samples, split, calibration)
         StoredScores.of(split, held_out, evaluation.scores, model.score).save(partial / stored_scores.FILE)
         metrics = evaluation.metrics
+        if isinstance(model, FeatureDiscriminator) and strategy.num_replicas_in_sync == 1:
+            metrics |= leave_one_kind_out(
+                lambda: build(configuration, samples),
+                configuration["fit"],
+                samples,
+                split,
+                partial / FEATURES,
+            )
+        shutil.rmtree(partial / FEATURES, ignore_errors=True)  # other detectors have none
         metrics |= {
             "selection": "last",
             "seed": configuration["fit"]["seed"],
@@ -217,8 +227,6 @@ def fit(
         callbacks=callbacks,
         verbose=0,
     )
-    for folder in kept.values():
-        shutil.rmtree(folder)
     return {name: [float(value) for value in values] for name, values in history.history.items()}
 
 

@@ -23,6 +23,7 @@ ORDER = [
         "files",
         "frames",
         "identity",
+        "keras_backend",
         "pixels",
         "replicas",
     },

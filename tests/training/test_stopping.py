@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from agad_tf.files import held
 from agad_tf.training import Checkpoints
 from agad_tf.training.configuration import configure
 from agad_tf.training.directory import LOCK, run_directory
+from agad_tf.training.small_sets import choose, steps_of
 from agad_tf.training.train import train
 
 
@@ -34,6 +36,7 @@ def digits(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_ctrl_c_writes_a_checkpoint_and_names_resume(tmp_path, digits):
     with subprocess.Popen(command(*digits), stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
@@ -83,6 +86,7 @@ def test_a_finished_run_holds_no_lock_and_no_litter(tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [r"$\frac{1}{$", os.fsdecode(b"no utf \xff")])
 def test_no_name_of_a_class_costs_a_run(tmp_path, name):
     rng = np.random.default_rng(0)
@@ -153,6 +157,22 @@ def test_numbers_that_no_library_takes_are_refused_at_once():
     assert time.monotonic() - began < 5
 
 
+def test_settings_that_nobody_gave_fit_a_small_set():
+    split = SimpleNamespace(train_normal=np.arange(189), train_anomaly=np.arange(20))
+    free = ("epochs", "batch_size", "min_anomalies", "backbone")
+    configuration = configure("agad")
+    line = choose(configuration, free, split, images=True)
+    assert configuration["fit"]["epochs"] * steps_of(configuration, 189, 20) >= 150
+    assert configuration["fit"]["batch_size"] == 32
+    assert "189 normals" in line
+    given = configure("agad", settings=[("epochs", 3), ("batch_size", 64), ("backbone", "unet")])
+    assert choose(given, ("min_anomalies",), split, images=True) is None
+    assert given == configure("agad", settings=[("epochs", 3), ("batch_size", 64), ("backbone", "unet")])
+    many = SimpleNamespace(train_normal=np.arange(50_000), train_anomaly=np.arange(0))
+    assert choose(configure("agad"), free, many, images=True) is None
+
+
+@pytest.mark.slow
 def test_few_images_get_enough_steps_and_say_so(tmp_path):
     rng = np.random.default_rng(0)
     for kind, count in (("good", 40), ("bad", 6)):
@@ -160,7 +180,7 @@ def test_few_images_get_enough_steps_and_say_so(tmp_path):
         for index in range(count):
             pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "data" / kind / f"{index}.png")
-    arguments = ["train", "--data", tmp_path / "data", "--out", tmp_path / "run"]
+    arguments = ["train", "--data", tmp_path / "data", "--out", tmp_path / "run", "--detector", "agad"]
     done = subprocess.run(command(*arguments), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "chosen for" in line]
