@@ -6,7 +6,7 @@ from pathlib import Path
 from agad_tf.evaluation.intervals import mean_interval
 from study.job import Job
 from study.lines import runs_in
-from study.markdown import table, with_part
+from study.markdown import table, write_parts
 from study.paper_tables import load
 from study.runner import Experiment
 
@@ -107,10 +107,7 @@ def _cell(values: list[float], runs: int) -> str:
 
 def write(results: Path, pages: Path) -> list[Path]:
     """Writes the table into docs/audit.md."""
-    page = pages.parent / "audit.md"
-    text = with_part(page.read_text("utf-8"), "audit table", part(runs_in(results / "audit.jsonl")))
-    page.write_text(text, "utf-8")
-    return [page]
+    return [write_parts(pages.parent / "audit.md", {"audit table": part(runs_in(results / "audit.jsonl"))})]
 
 
 EXPERIMENT = Experiment(

@@ -13,10 +13,11 @@ import numpy as np
 
 from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.evaluation.metrics import auroc
-from study.bigan_page import page
+from study.bigan_page import parts
 from study.figures import of_earlier_form
 from study.job import Job
 from study.lines import read_lines, runs_in
+from study.markdown import write_parts
 from study.runner import Experiment
 from study.training import (
     EVALUATIONS,
@@ -187,15 +188,13 @@ def target_runs(results: Path) -> list[dict]:
 
 
 def write(results: Path, pages: Path) -> list[Path]:
-    """Writes the page of all of these."""
+    """Writes the tables of the page on all of these."""
     lines = [line for line in runs_in(results / "runs.jsonl") if _of_this_page(line)]
     lines = [_flat(line) for line in lines]
     lines += [
         line for name in ("aa_bigan_table2.jsonl", EARLIER_TARGETS) for line in read_lines(results / name)
     ]
-    path = pages / "aa_bigan_table2.md"
-    path.write_text(page(lines, runs_in(results / TRIED)), "utf-8")
-    return [path]
+    return [write_parts(pages / "aa_bigan_table2.md", parts(lines, runs_in(results / TRIED)))]
 
 
 def _of_this_page(line: dict) -> bool:

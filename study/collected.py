@@ -11,7 +11,7 @@ import numpy as np
 
 from study.job import Job
 from study.lines import runs_in
-from study.markdown import table
+from study.markdown import table, write_parts
 from study.runner import Experiment
 from study.training import facts_of, samples_of
 
@@ -21,24 +21,6 @@ GROUPS = {"normal": "normal", "known": "collected classes", "unseen": "unseen cl
 COLOURS = {"known": "#b5651d", "unseen": "#1f5f8b", "all": "#555555"}
 MODELS = Path("runs/reproduce/collected")
 """Where `--work` puts the trained models by default; the pictures of them are drawn while they are there."""
-
-SEEN = """## What was seen
-
-Does the AUROC of classes that were *not* collected gain from the collected anomalies? In this training,
-yes: on all test images it ends at .957 with them and at .914 without, and that of the collected classes at
-.952 and .887. By averaged weights the unseen classes are ahead in every epoch from the twelfth on, by .01 to
-.05, and were ahead in the first eight; from the ninth to the eleventh they were behind by up to .015. By raw
-weights the difference changes sign several times before epoch 31. It is one seed: a direction, and no size.
-
-The boxes say how. Without collected anomalies the median error of both kinds is about three times that of the
-normals; with them about five times (unseen) and nearly seven times (collected), while the normals' own
-error is higher too. The pictures show the same: without, boots and trousers come out as their own blurred
-shape; with, as speckles, sandals that were never collected included. A dress, close to a T-shirt, still comes
-out as one. This is what the paper's Figures 4 and 5 show.
-
-Both trainings were still gaining when they ended, that with anomalies more; the public code makes 200 epochs.
-Raw weights lose up to .1 for single epochs where the averaged ones do not.
-"""
 
 
 def jobs(seeds: int = 1, epochs: int = 40) -> list[Job]:
@@ -114,13 +96,13 @@ def make(job: Job, work: Path) -> dict:
 def write(results: Path, pages: Path) -> list[Path]:
     """Writes the page and its curves, and the pictures of the trained models where those are there."""
     records = sorted(runs_in(results / "collected_anomalies.jsonl"), key=lambda record: record["gamma"])
-    made = [pages / "collected_anomalies_curves.png", pages / "collected_anomalies.md"]
+    parts = {"last epoch": last_epoch(records), "every epoch": every_epoch(records)}
+    made = [pages / "collected_anomalies_curves.png", write_parts(pages / "collected_anomalies.md", parts)]
     curves(records, made[0])
     # A training that was stopped left its curve, but no model.
     ended = [record for record in records if record["final"]]
     if all((MODELS / f"gamma_{record['gamma']:g}.keras").is_file() for record in ended):
         made += boxes_and_grid(ended, pages)
-    made[1].write_text(page(records), "utf-8")
     return made
 
 
@@ -200,8 +182,8 @@ def _grid(rows: list[np.ndarray], titles: list[str], folder: Path) -> None:
     figure.savefig(folder / "collected_anomalies_grid.png")
 
 
-def page(records: list[dict]) -> str:
-    """Markdown of the results file."""
+def last_epoch(records: list[dict]) -> str:
+    """AUROC of all test images after the last epoch, and of the watched ones after the best."""
     rows = []
     for record in records:
         best = max(record["curve"], key=lambda look: look["averaged"]["all"])
@@ -220,38 +202,10 @@ def page(records: list[dict]) -> str:
         "best epoch (averaged)",
         "seconds",
     )
-    commits = ", ".join(sorted({record["commit"] for record in records}))
-    return f"""# What a handful of collected anomalies does to AA-BiGAN
-
-Made by `agad-tf reproduce report` from `collected_anomalies.jsonl`; commit
-{commits}.
-
-Fashion-MNIST, T-shirts normal; the collected anomalies are trousers, shirts and boots (classes 1, 6, 9), γ a
-share of the training images. AUROC of ||x − G(E(x))||² on the official test part, inference mode, averaged
-weights, last epoch, one seed; *known* against the collected classes, *unseen* against the six others. The
-best epoch is shown for the curves' sake: it was found on 2000 of the test images and is no result.
-
-{chr(10).join(table(head, rows))}
-
-## The same epochs beside each other
-
-On 2000 of the test images, after as many epochs as every training has made.
-
-{_side_by_side(records)}
-{SEEN}
-![AUROC over epochs](collected_anomalies_curves.png)
-
-Reconstruction errors of the test images (the paper's Figure 4), of trainings that ended:
-
-![reconstruction errors](collected_anomalies_boxes.png)
-
-Reconstructions (its Figure 5):
-
-![inputs and reconstructions](collected_anomalies_grid.png)
-"""
+    return "\n".join(table(head, rows))
 
 
-def _side_by_side(records: list[dict]) -> str:
+def every_epoch(records: list[dict]) -> str:
     """AUROC by averaged and raw weights at the epochs that all curves have."""
     columns = [(record, weights) for record in records for weights in ("averaged", "raw")]
     titles = [f"γ = {record['gamma']:g}, {weights}: known, unseen, all" for record, weights in columns]
@@ -259,7 +213,7 @@ def _side_by_side(records: list[dict]) -> str:
     for index in range(min(len(record["curve"]) for record in records)):
         looks = [record["curve"][index][weights] for record, weights in columns]
         rows.append([index + 1, *(", ".join(f"{look[name]:.3f}" for name in COLOURS) for look in looks)])
-    return "\n".join([*table(["epoch", *titles], rows), ""])
+    return "\n".join(table(["epoch", *titles], rows))
 
 
 EXPERIMENT = Experiment(

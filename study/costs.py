@@ -77,7 +77,7 @@ class Costs:
             elif "policy" in line:
                 job = Job(line["job"])
                 measured[_kind(job)][job.key] = job, busy_seconds(line)
-        self._measured, self._calibrated = measured, calibrated
+        self._measured, self._calibrated, self._rates = measured, calibrated, {}
 
     def seconds(self, job: Job) -> float | None:
         """Seconds that a job takes on one core; None where nothing like it was measured.
@@ -85,11 +85,18 @@ class Costs:
         Runs of the same data set count before those of others; both before calibrations, which know nothing
         of looking at the scores.
         """
-        runs = self._measured.get(_kind(job), {}).values()
-        same = [(run, seconds) for run, seconds in runs if run.dataset == job.dataset]
-        rates = [seconds / work_of(run) for run, seconds in same or runs]
-        rates = rates or self._calibrated.get(_kind(job), [])
-        return statistics.median(rates) * work_of(job) if rates else None
+        kind = _kind(job), job.dataset
+        if kind not in self._rates:
+            self._rates[kind] = self._rate(*kind)
+        rate = self._rates[kind]
+        return None if rate is None else rate * work_of(job)
+
+    def _rate(self, kind: tuple, dataset: str) -> float | None:
+        """Median seconds a sample."""
+        runs = self._measured.get(kind, {}).values()
+        same = [(run, seconds) for run, seconds in runs if run.dataset == dataset]
+        rates = [seconds / work_of(run) for run, seconds in same or runs] or self._calibrated.get(kind)
+        return statistics.median(rates) if rates else None
 
 
 def estimate(jobs: list[Job], costs: Costs) -> tuple[float, list[Job]]:

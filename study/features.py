@@ -1,17 +1,14 @@
-"""The detector on frozen features on its problems: one line of JSON a run, and the page made of them.
-
-    AGAD_TF_DATA=DATA python -m study.features elpv_mono --seeds 3
-    python -m study.features --page
+"""The detector on frozen features on its problems.
 
 Each seed is a pair: the same split with labels and without. Development problems only: nothing is reported on
 data that choices were made by.
 """
 
-import argparse
+import functools
+import hashlib
 import io
 import itertools
 import os
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +17,15 @@ import numpy as np
 from PIL import Image
 from scipy import stats
 
-from study.machine import one_thread
-from study.results import append_lines, commit, read_lines
+from agad_tf.errors import InputError
+from study.job import Job
+from study.lines import runs_in
+from study.markdown import table, write_parts
+from study.runner import Experiment
 
-RESULTS = Path(__file__).parent / "results" / "features.jsonl"
-PAGE = Path(__file__).parent.parent / "docs" / "results" / "features.md"
-LABELLED = 10
+RESULTS = "features.jsonl"
+PAIRS = ("problem", "pairs", "known: mean", "unseen: mean", "unseen: lower 95 % bound")
+LABELLED, MANY = 10, 158
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def digits(folder: Path, seed: int, name: str, normal: int = 8) -> Problem:
     rng = np.random.default_rng(seed)
     known = int(rng.permutation([label for label in range(10) if label != normal])[0])
     draw = {label: rng.permutation(np.flatnonzero(file["y_train"] == label)) for label in (normal, known)}
-    train, labelled = draw[normal][:3000], draw[known][:158]
+    train, labelled = draw[normal][:3000], draw[known][:MANY]
     test = np.arange(0, len(file["y_test"]), 4)
     names = np.select(
         [file["y_test"][test] == label for label in (normal, known)], ["normal", "known"], "unseen"
@@ -130,19 +130,40 @@ PROBLEMS = {
 }
 
 
-def run(name: str, problem: Problem, seed: int, labels: bool, keep: Path) -> dict:
-    """Trains once; the line of the results file."""
+def jobs(seeds: int = 3, problem: str | None = None) -> list[Job]:
+    """Pairs of runs, without labels and with them, on the same split."""
+    names = PROBLEMS if problem is None else (problem,)
+    return [
+        Job(problem=name, seed=seed, labels=labels)
+        for seed in range(seeds)
+        for name in names
+        for labels in (0, MANY if name in ("mnist", "fashion_mnist") else LABELLED)
+    ]
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn(name: str, seed: int) -> Problem:
+    if "AGAD_TF_DATA" not in os.environ:
+        raise InputError("the study of features expects a folder of data, received none: give --data")
+    return PROBLEMS[name](Path(os.environ["AGAD_TF_DATA"]) / "images", seed)
+
+
+def make(job: Job, work: Path) -> dict:
+    """Trains once; features are kept in the work folder."""
     from agad_tf import FeatureDiscriminator
     from agad_tf.evaluation.metrics import auroc
     from agad_tf.evaluation.pixel_metrics import pixel_auroc
     from agad_tf.training.configuration import EPOCHS
 
+    problem, keep = _drawn(job.problem, job.seed), work / "features"
     side = 96 if problem.images.shape[1] < 64 else 256
     began = time.perf_counter()
-    model = FeatureDiscriminator((side, side, 1), seed=seed)
-    rows = np.concatenate([problem.train, problem.labelled]) if labels else problem.train
+    model = FeatureDiscriminator((side, side, 1), seed=job.seed)
+    rows = np.concatenate([problem.train, problem.labelled]) if job.labels else problem.train
     y = (np.arange(len(rows)) >= len(problem.train)).astype(np.int32)
-    model.fit(problem.images[rows], y, epochs=EPOCHS["features"], seed=seed, features_folder=keep, verbose=0)
+    model.fit(
+        problem.images[rows], y, epochs=EPOCHS["features"], seed=job.seed, features_folder=keep, verbose=0
+    )
     seconds = time.perf_counter() - began
     features = model.rows_of(problem.images[problem.test], keep)
     figures = {}
@@ -159,13 +180,14 @@ def run(name: str, problem: Problem, seed: int, labels: bool, keep: Path) -> dic
             model.anomaly_map(problem.images[problem.test[i : i + 32]]) for i in range(0, len(scores), 32)
         ]
         figures["pixel"] = round(100 * pixel_auroc(problem.masks[problem.test], np.concatenate(maps)), 2)
-    about = {"problem": name, "seed": seed, "labels": int(labels) * len(problem.labelled)}
-    return about | {"auroc": figures, "seconds": round(seconds, 1), "commit": commit()}
+    kept = (problem.train, problem.labelled if job.labels else problem.labelled[:0], problem.test)
+    digest = hashlib.sha256(b"".join(f"{len(r)}:".encode() + r.astype("<i8").tobytes() for r in kept))
+    return {"auroc": figures, "seconds": round(seconds, 1), "split_sha256": digest.hexdigest()}
 
 
-def page() -> str:
-    """The page of the results file."""
-    done = {(r["problem"], bool(r["labels"]), r["seed"]): r["auroc"] for r in read_lines(RESULTS)}
+def write(results: Path, pages: Path) -> list[Path]:
+    """Writes the tables of the page."""
+    done = {(r["problem"], bool(r["labels"]), r["seed"]): r["auroc"] for r in runs_in(results / RESULTS)}
     cases = [
         (name, labels, runs)
         for name in PROBLEMS
@@ -190,18 +212,14 @@ def page() -> str:
             mean = [f"{gains[kind].mean():+.1f}" if len(gains[kind]) else "–" for kind in gains]
             third.append([name, str(len(pairs)), *mean, _bound(gains["unseen"])])
     case = ["problem", "runs", "labels"]
-    tables = [
-        _table([*case, "all", "known kinds", "unseen kinds", "asked for, at least"], first),
-        _table([*case, "global, all", "local, all", "pixels, by the masks"], second),
-        _table(["problem", "pairs", "known: mean", "unseen: mean", "unseen: lower 95 % bound"], third),
-    ]
-    return "\n".join(
-        f"{text}\n\n{table}" for text, table in zip((HEAD.strip(), PARTS, PAIRS), tables, strict=True)
-    )
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    return "".join(f"| {' | '.join(row)} |\n" for row in [header, ["---"] * len(header), *rows])
+    parts = {
+        "scores": table([*case, "all", "known kinds", "unseen kinds", "asked for, at least"], first),
+        "parts of the score": table([*case, "global, all", "local, all", "pixels, by the masks"], second),
+        "pairs": table(
+            ["problem", "pairs", "known: mean", "unseen: mean", "unseen: lower 95 % bound"], third
+        ),
+    }
+    return [write_parts(pages / "features.md", {name: "\n".join(lines) for name, lines in parts.items()})]
 
 
 KINDS = ("all", "known", "unseen")
@@ -222,47 +240,6 @@ def _bound(values) -> str:
     return f"{values.mean() - half:+.1f}"
 
 
-HEAD = """# Detection on frozen features
-
-AUROC in per cent of `agad_tf.FeatureDiscriminator` on EfficientNet-Lite0 with weights from ImageNet, mean and
-standard deviation over seeds. These are **development problems**: choices were made on them. A network that
-was pretrained on a million photographs has seen more than the detectors of the papers, which begin with
-random weights: these figures do not stand beside theirs. Every run is a line of
-`study/results/features.jsonl`, made by `python -m study.features PROBLEM --seeds N`.
-
-`elpv` has ten labelled solar cells of both types, `elpv_mono` and `elpv_poly` ten of one type, and the other
-type is unseen. `tiles` keeps all photographs of a magnetic tile on one side and has five labels of each of
-two kinds. `mnist` and `fashion_mnist` take class 8 as normal and label one other class; a quarter of the test
-part is scored.
-"""
-PARTS = "The two parts of the score, and where the defect is:"
-PAIRS = """What labels change: the same split and seed with labels less without, in points of AUROC. Asked for
-on unseen kinds, over ten pairs or more: a mean of at least −.5 and a lower bound of at least −2."""
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("problems", nargs="*", choices=[*PROBLEMS, []])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--keep", type=Path, help="keeps features there")
-    parser.add_argument("--page", action="store_true")
-    given = parser.parse_args()
-    if given.page:
-        PAGE.write_text(page())
-        return
-    one_thread()
-    folder = Path(os.environ["AGAD_TF_DATA"]) / "images"
-    keep = given.keep or Path(tempfile.mkdtemp())
-    for seed in range(given.first, given.first + given.seeds):
-        for name in given.problems:
-            done = {(line["problem"], line["seed"], bool(line["labels"])) for line in read_lines(RESULTS)}
-            problem = PROBLEMS[name](folder, seed)
-            for labels in (False, True):
-                if (name, seed, labels) not in done:
-                    append_lines(RESULTS, [run(name, problem, seed, labels, keep)])
-
-
-if __name__ == "__main__":
-    main()
+EXPERIMENT = Experiment(
+    "The detector on frozen features, with labels and without", jobs, make, RESULTS, report=write
+)

@@ -1,6 +1,6 @@
 """The papers' tables and grids of our own: the runs of each."""
 
-from functools import partial
+from functools import cache, partial
 
 from study.figures import all_runs
 from study.job import Job, unique
@@ -152,6 +152,7 @@ def more_jobs(name: str, seeds: int) -> list[Job]:
     return []
 
 
+@cache
 def paper_jobs(name: str, seeds: int | None = None) -> list[Job]:
     """Every run of a paper's table, first seeds first; by default with the `paper_seeds`."""
     table, seeds = load(name), seeds or paper_seeds(name)

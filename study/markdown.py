@@ -3,8 +3,10 @@
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from agad_tf.errors import InputError
+from agad_tf.files import write_atomically
 
 MISSING = "–"
 
@@ -37,3 +39,12 @@ def with_part(page: str, name: str, part: str) -> str:
     if not found:
         before, after = page.rstrip("\n") + "\n\n", "\n"
     return f"{before}{begin}\n{part.strip()}\n{end}{after}"
+
+
+def write_parts(path: Path, parts: dict[str, str]) -> Path:
+    """Writes generated parts into a page; what was written by hand around them stays."""
+    page = path.read_text("utf-8") if path.exists() else ""
+    for name, part in parts.items():
+        page = with_part(page, name, part)
+    write_atomically(path, page.encode())
+    return path

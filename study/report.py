@@ -19,7 +19,7 @@ from study.grids import (
 )
 from study.job import Job
 from study.lines import read_lines
-from study.markdown import table, with_part
+from study.markdown import table, write_parts
 from study.paper_tables import PaperTable, load, names
 from study.policies import POLICIES
 from study.report_plots import CURVES, SIX_TABLES, curves, six_tables
@@ -80,12 +80,10 @@ def write(results: Path, folder: Path) -> list[Path]:
     if not results.is_file():
         raise InputError(f"expected a results file, found none at {results}: run a table first")
     made = pages(results)
-    readme = folder / README
-    text = readme.read_text("utf-8") if readme.exists() else "# Results\n"
-    made[README] = with_part(text, "reproduce", at_a_glance(results, set(made))).encode()
     for name, content in made.items():
         write_atomically(folder / name, content)
-    return [folder / name for name in made]
+    written = [folder / name for name in made]
+    return [*written, write_parts(folder / README, {"reproduce": at_a_glance(results, set(made))})]
 
 
 def at_a_glance(results: Path, drawn: set[str]) -> str:
@@ -160,9 +158,11 @@ def under_the_paper(runs: Results) -> list[str]:
         if paper.name == "aa_bigan_2" or not paper.metric.startswith("AUROC"):
             continue  # all of its cells are in Table 8
         for cell in paper.cells:
+            of_one_seed = jobs_of_cell(paper, cell, 1)
+            if cell.value is None or not all(map(runs.seeds_of, of_one_seed)):
+                continue  # a class of the mean was not run
             jobs = [job for job in jobs_of_cell(paper, cell, 10) if runs.runs(job)]
-            cells = {job.cell for job in jobs_of_cell(paper, cell, 1)}
-            if not jobs or cell.value is None or {job.cell for job in jobs} != cells:
+            if not jobs or {job.cell for job in jobs} != {job.cell for job in of_one_seed}:
                 continue
             where = f"{cell.dataset} {cell.column}" if cell.column != cell.dataset else cell.dataset
             method = cell.method + (f", {cell.row['backbone']}" if "backbone" in cell.row else "")

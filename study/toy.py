@@ -12,7 +12,7 @@ import numpy as np
 
 from study.job import Job
 from study.lines import runs_in
-from study.markdown import table
+from study.markdown import table, write_parts
 from study.runner import Experiment
 
 OBJECTIVES = {
@@ -158,8 +158,8 @@ def picture(records: list[dict], path: Path) -> None:
     figure.savefig(path)
 
 
-def page(records: list[dict]) -> str:
-    """Markdown of the results file."""
+def part(records: list[dict]) -> str:
+    """The table of the page."""
     groups = by_objective(records)
     rows = []
     for name, runs in groups.items():
@@ -173,45 +173,14 @@ def page(records: list[dict]) -> str:
         rows.append([name, len(runs), near, f"{normal:.1f}", f"{modes:.1f}", less])
     head = ("objective", "seeds", "% of G(z) near the anomalies: mean (least to most)")
     head += ("% near a mode of the normals", "modes met of 7", "seeds with less mass there than (7), (8)")
-    steps = sorted({record["steps"] for record in records})
-    commits = sorted({record["commit"] for record in records})
-    return f"""# Where AA-BiGAN puts its mass, in two dimensions
-
-Made by `agad-tf reproduce report` from `toy.jsonl`, which
-`agad-tf reproduce toy` fills. {", ".join(map(str, steps))} steps of 256 samples; commit
-{", ".join(commits)}.
-
-Normals are seven Gaussians on a ring that has room for eight; the collected anomalies fill the gap. (7), (8)
-is the bidirectional LSGAN without anomalies, (9), (10) the paper's first anomaly-aware objective, (15), (16)
-the final one, at two values of c. D' is left out, as in these equations. "Near" is within three standard
-deviations of a Gaussian's centre.
-
-{chr(10).join(table(head, rows))}
-
-## What was seen
-
-Only with (9), (10), whose discriminator calls collected anomalies generated (target b), did every seed keep
-clear of them. With (15), (16), target (a + b) / 2, most seeds have next to no mass there and single ones have
-a lot, at either c, as without any anomalies: no direction holds for all seeds, and a difference of the means
-is one or two seeds. That agrees with Theorem 3, which says that the optimum is p_G = p_E⁺ and nothing about
-mass near anomalies on the way there; where anomalies dominate, the discriminator's ideal answer rises from b
-to (a + b) / 2, which is nearer to c.
-
-None of these generators is at the optimum: of seven modes they meet two to four, and up to two thirds of
-their mass is near any. Learning rates of 2e-4 and 3e-3, batch norm, a wider discriminator and one that
-learns five times as fast did not mend that for (7), (8), each tried on one seed that is not among these: 0 to
-3 modes. The table is about what training does, not about what the objectives have as their solution.
-
-![samples and mass by objective](toy.png)
-"""
+    return "\n".join(table(head, rows))
 
 
 def write(results: Path, pages: Path) -> list[Path]:
     """Draws the picture and writes the page."""
     records = runs_in(results / "toy.jsonl")
     picture(records, pages / "toy.png")
-    (pages / "toy.md").write_text(page(records), "utf-8")
-    return [pages / "toy.png", pages / "toy.md"]
+    return [pages / "toy.png", write_parts(pages / "toy.md", {"toy": part(records)})]
 
 
 EXPERIMENT = Experiment(

@@ -5,11 +5,13 @@ from pathlib import Path
 import click
 
 from agad_tf.commands.common import as_json, metrics_text, quiet_stdout, quiet_tensorflow, show
+from agad_tf.csv_rows import position_or_name
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--data", help="Other labelled data of the same kind; the run's own test part if left out.")
+@click.option("--label-column", help="Name or position (from 0) of the label in a table --data.")
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal in --data.")
 @click.option(
     "--report",
@@ -19,7 +21,7 @@ from agad_tf.commands.common import as_json, metrics_text, quiet_stdout, quiet_t
     help="Also write a report, one HTML file. [default name: report.html]",
 )
 @as_json
-def evaluate(run, data, normal_classes, report, json_output):
+def evaluate(run, data, label_column, normal_classes, report, json_output):
     """Score the test part of a RUN, or other labelled data, and print the metrics.
 
     \b
@@ -34,7 +36,7 @@ def evaluate(run, data, normal_classes, report, json_output):
         from agad_tf.training.open import evaluation_data, load_run
 
         finished = load_run(run)
-        samples, split = evaluation_data(finished, data, list(normal_classes))
+        samples, split = evaluation_data(finished, data, list(normal_classes), position_or_name(label_column))
         evaluation = judge(finished.model, samples, split, finished.calibration, finished.regions)
         result = dict(evaluation.metrics)
         if report is not None:
@@ -55,8 +57,9 @@ def evaluate(run, data, normal_classes, report, json_output):
     "--normals", help="Held-out normals: a folder of images, or labelled data. [default: the run's]"
 )
 @click.option("--anomalies", help="Held-out labelled anomalies, likewise.")
+@click.option("--label-column", help="Name or position (from 0) of the label in these, if tables.")
 @as_json
-def recalibrate(run, json_output, **options):
+def recalibrate(run, label_column, json_output, **options):
     """Choose the threshold of a RUN again, without training.
 
     Writes the run's calibration.json, which evaluate, score and export use from then on; the old one is kept
@@ -69,7 +72,7 @@ def recalibrate(run, json_output, **options):
     with quiet_stdout():
         from agad_tf.training.recalibration import recalibrate as run_recalibrate
 
-        done = run_recalibrate(run, **options)
+        done = run_recalibrate(run, **options, label_column=position_or_name(label_column))
     calibration = done.calibration.to_dict()
     del calibration["normal_scores"]
     result = calibration | {

@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -22,6 +23,8 @@ from agad_tf.files import check_writable
               help="CSV, or one JSON object a line.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["auto", "run", "keras", "savedmodel", "tflite", "onnx"]),
               default="auto", show_default=True, help="What MODEL must be.")  # fmt: skip
+@click.option("--heatmaps", type=click.Path(path_type=Path), metavar="DIR",
+              help="Also write overlays of heat maps, and the regions found as boxes, into DIR.")  # fmt: skip
 @click.option("--threshold", type=float, help="Decide by it: score > threshold is an anomaly.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Samples a batch.")
 @click.option("--label-column", help="Name or position (from 0) of the CSV column that is no feature.")
@@ -32,8 +35,9 @@ from agad_tf.files import check_writable
 @click.option("--actors", type=click.IntRange(1),
               help="Of ray: processes with a model each.  [default: one a GPU, else one a node]")  # fmt: skip
 def score(
-    arguments, server, out, output_format, form, threshold, batch_size, label_column, timeout, engine, actors
-):
+    arguments, server, out, output_format, form, heatmaps, threshold, batch_size, label_column, timeout,
+    engine, actors,
+):  # fmt: skip
     """Score images or table rows with MODEL or on a server, one row each, as they come.
 
     MODEL is a run directory, a .keras file, an export (SavedModel, .tflite or .onnx), or a folder of its
@@ -47,7 +51,12 @@ def score(
     Example: agad-tf score runs/first new_images/ --out scores.csv
              find parts -name '*.png' | agad-tf score saved_models/parts - --output-format jsonl
              agad-tf score --server grpc://localhost:8500/parts new_images/
+             agad-tf score runs/first new_images/ --out scores.csv --heatmaps overlays/
              agad-tf score runs/first new_images/ --engine ray --out scores.csv
+
+    With --heatmaps DIR each photograph that a run or a .keras file scores is drawn there at its own size, and
+    what stands out from good ones is outlined; regions.csv (or .jsonl) has the boxes: x, y, width, height and
+    peak.
 
     With --engine ray the rows grow as numbered parts in FILE.parts, and the same command goes on with them.
     """
@@ -56,6 +65,10 @@ def score(
     if not paths:
         raise click.UsageError("Expected PATHS to score after MODEL, received none.")
     _check_engine(engine, server, out, actors)
+    if heatmaps is not None and (server is not None or engine == "ray"):
+        raise InputError(
+            "--heatmaps expects MODEL on this machine, received --server or --engine ray: leave it out"
+        )
     if threshold is not None and not math.isfinite(threshold):
         raise InputError(f"--threshold expects a finite number, received {threshold}")
     column = position_or_name(label_column)
@@ -68,6 +81,10 @@ def score(
         files.check_paths(paths)
         if out is not None:
             check_writable(out)
+        if heatmaps is not None:
+            from agad_tf.scoring.overlays import check_folder
+
+            check_folder(heatmaps)
         bar = tqdm(unit="sample", disable=None, delay=2)  # on a terminal alone
         with bar:
             if engine == "ray":
@@ -96,14 +113,37 @@ def score(
                         quiet_tensorflow()
                     opened = detectors.open_detector(model, form)
                 samples = tables.samples_of(paths, sys.stdin.buffer, opened.features, column, opened.identity)
-                rows = pipeline.score_samples(samples, opened.read, opened.score, batch_size, threshold)
                 table = opened.features is not None
-                with results.open_output(out, stdout) as stream:
+                drawn = (
+                    nullcontext() if heatmaps is None else _overlays(heatmaps, model, opened, output_format)
+                )
+                with drawn as drawing, results.open_output(out, stdout) as stream:
+                    seen = None if drawing is None else drawing.write
+                    rows = pipeline.score_samples(
+                        samples, opened.read, opened.score, batch_size, threshold, seen
+                    )
                     scored, failed = results.write_rows(rows, stream, output_format, table, bar.update)
     trouble = f", {failed} failed (the reasons are in their rows)" if failed else ""
     click.echo(f"agad-tf: {scored} scored{trouble} in {time.monotonic() - started:.1f} s", err=True)
     if failed:
         raise SystemExit(INCOMPLETE)
+
+
+def _overlays(folder: Path, model: str, opened, form: str):
+    from agad_tf.scoring.overlays import Overlays
+
+    if opened.maps is None:
+        raise InputError(
+            f"{model}: --heatmaps expects a run or a .keras file of a detector of images, received another: "
+            "leave it out, or name the run"
+        )
+    if opened.maps.rule is None:
+        click.echo(
+            f"agad-tf: {model} does not know what heat maps of good samples look like: no regions are "
+            "marked, and each overlay has a scale of its own",
+            err=True,
+        )
+    return Overlays(folder, opened.maps, form)
 
 
 def _check_engine(engine: str, server: str | None, out: Path | None, actors: int | None) -> None:

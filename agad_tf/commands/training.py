@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from agad_tf.commands.common import as_json, metrics_text, quiet_stdout, quiet_tensorflow, show
+from agad_tf.csv_rows import position_or_name
 from agad_tf.errors import InputError
 
 
@@ -51,6 +52,7 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 
 @click.command()
 @click.option("--data", help="Folder of images, list.csv, .npz, tfds:NAME, shards, a table, or digits.")
+@click.option("--label-column", help="Name or position (from 0) of the label in a CSV table.")
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal (repeatable).")
 @click.option("--anomaly-class", "anomaly_classes", multiple=True, help="Class labelled anomalies come from.")
 @click.option("--group", help="Files that belong together: parent (folder), or a pattern: 'part(\\d+)'.")
@@ -99,6 +101,7 @@ def train(
         from agad_tf.training.configuration import configure
         from agad_tf.training.train import train as train_run
 
+        options["label_column"] = position_or_name(options["label_column"])
         chosen = given(options, extra) + chosen
         if resume is not None:
             out, result = _resumed(resume, detector, config, chosen, not quiet)

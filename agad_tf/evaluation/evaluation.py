@@ -78,7 +78,7 @@ class Evaluation:
 
     def redrawn(self, picked: np.ndarray) -> np.ndarray | None:
         """Scored samples as the detector redraws them, in its range; None of one that redraws nothing."""
-        if not hasattr(self.model, "reconstruct"):
+        if not getattr(self.model, "reconstructs", hasattr(self.model, "reconstruct")):
             return None
         return np.asarray(self.model.reconstruct(np.asarray(self.samples.x[self.rows[picked]])))
 
@@ -146,11 +146,13 @@ def heat_maps(model: Any, samples: Any, rows: np.ndarray, batch: int = 64) -> np
     """Heat maps of rows of `samples`: the detector's own, else how far each pixel is from its redrawing."""
     maps = []
     for start in range(0, len(rows), batch):
-        x = np.asarray(samples.x[rows[start : start + batch]])
-        maps.append(
-            np.asarray(model.anomaly_map(x) if hasattr(model, "anomaly_map") else model.explain(x)[1])
-        )
+        maps.append(image_maps(model, np.asarray(samples.x[rows[start : start + batch]])))
     return np.concatenate(maps)
+
+
+def image_maps(model: Any, x: np.ndarray) -> np.ndarray:
+    """Heat maps of images as `predict` takes them, (n, height, width), 0 or more."""
+    return np.asarray(model.anomaly_map(x) if hasattr(model, "anomaly_map") else model.explain(x)[1])
 
 
 def region_rule(model: Any, samples: Any, held_out: np.ndarray) -> RegionRule:

@@ -12,6 +12,7 @@ from sklearn.covariance import LedoitWolf
 
 from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
+from agad_tf.evaluation.cross_fitting import cross_p_values
 from agad_tf.features.layer import FrozenFeatures
 from agad_tf.layers import ImagePreprocessing
 from agad_tf.losses import feature_discriminator as losses
@@ -217,30 +218,60 @@ class FeatureDiscriminator(AnomalyDetector):
         self.scoring_prepared.assign(1.0)
 
     def held_out_scores(self, normals=None, batch_size: int = 256) -> dict[str, np.ndarray]:
-        """Each part's scores of training normals, (n,), by what was not fitted to them; at most 1024.
+        """Scores of training normals by what was not fitted to them, (n,) by part and "fused"; at most 1024.
 
         Args:
             normals, batch_size: as in `prepare_scoring`.
         """
-        normals = self._scoring_sample if normals is None else as_samples(normals)
+        if normals is None:  # each once: the batches of an epoch hold some twice
+            normals = self._scoring_sample if self._training_normals is None else self._training_normals
+        else:
+            normals = as_samples(normals)
         if normals is None:
             raise InputError(
                 "prepare_scoring expects normal training samples, received none (no fit kept any): pass some"
             )
-        normals = self.check_samples(normals, "normals")[:SCORING_SAMPLES]
-        if not len(normals):
-            raise InputError("normals expects at least one sample, received none: pass some")
+        described, local, fold = self._described(normals[:SCORING_SAMPLES], "normals", batch_size)
+        scores = {
+            "global": _by_folds(described, fold, self.members)[0],
+            "local": local[np.arange(len(local)), fold],
+        }
+        return scores | {"fused": self.fuse([scores[name] for name in self.score_names]).numpy()}
+
+    def cross_p_values(self, normals, x, batch_size: int = 256) -> np.ndarray:
+        """p-values of samples from all training normals, none of which was held out; (m,) float64.
+
+        For small sets: 240 normals give 240 scores to compare with. The price is a weaker promise, see
+        `agad_tf.evaluation.cross_fitting.cross_p_values`: false alarms at p <= α are at most about 2α. Always
+        by the fused score.
+
+        Args:
+            normals: all normals that `fit` was given.
+            x: samples as `predict` takes them.
+            batch_size: samples at once.
+        """
+        if self.members < 2:
+            raise InputError("cross_p_values expects at least 2 members, received 1: each leaves out a share")
+        described, local, fold = self._described(as_samples(normals), "normals", batch_size)
+        new, new_local, _ = self._described(as_samples(x), "x", batch_size)
+        distances, of_new = _by_folds(described, fold, self.members, new)
+        held_out = self.fuse([distances, local[np.arange(len(local)), fold]])
+        members = range(self.members)
+        scores = [self.fuse([of_new[:, member], new_local[:, member]]) for member in members]
+        return cross_p_values(held_out, fold, np.stack(scores, axis=1))
+
+    def _described(self, x, name: str, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Descriptors (n, 2 · channels), local scores (n, members), and who leaves each sample out (n,)."""
+        x = self.check_samples(x, name)
+        if not len(x):
+            raise InputError(f"{name} expects at least one sample, received none: pass some")
         pieces = []
-        for start in range(0, len(normals), batch_size):
-            x = tf.convert_to_tensor(np.asarray(normals[start : start + batch_size]))
-            grid, out = self._grid(x), self._left_out(x)
-            # With one member, which leaves out none, its scores of what it has seen.
-            weights = out if self.members > 1 else tf.ones_like(out)
-            pieces.append([descriptors(grid), tf.reduce_sum(self._local(grid) * weights, axis=-1), out])
-        described, local, out = (
-            np.concatenate([np.asarray(p) for p in some]) for some in zip(*pieces, strict=True)
-        )
-        return {"global": _cross_fitted(described, out.argmax(axis=1)), "local": local}
+        for start in range(0, len(x), batch_size):
+            batch = tf.convert_to_tensor(np.asarray(x[start : start + batch_size]))
+            grid = self._grid(batch)
+            fold = tf.argmax(self._left_out(batch), axis=1)
+            pieces.append([np.asarray(part) for part in (descriptors(grid), self._local(grid), fold)])
+        return tuple(np.concatenate(parts) for parts in zip(*pieces, strict=True))
 
     # -- samples ---------------------------------------------------------------------------------------------
 
@@ -509,13 +540,15 @@ def _mahalanobis(described: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.linalg.cholesky(precision) / deviation[:, None]
 
 
-def _cross_fitted(described: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Distance of each descriptor to those of the other folds, (n,) float32."""
-    if len(np.unique(fold)) < 2:
+def _by_folds(described, fold, folds: int, new=None) -> tuple[np.ndarray, np.ndarray | None]:
+    """Distance of each descriptor to those of the other folds, (n,), and of new ones to each, (m, folds)."""
+    if len(np.unique(fold)) < 2:  # one member, or too few samples to leave a share out
         fold = np.arange(len(described)) % min(5, len(described))
-    distances = np.zeros(len(described), np.float32)
-    for one in np.unique(fold):
+    distances, of_new = np.zeros(len(described), np.float32), []
+    for one in range(max(folds, fold.max() + 1)):
         others = described[fold != one]
         mean, whitening = _mahalanobis(others if len(others) else described)
         distances[fold == one] = np.linalg.norm((described[fold == one] - mean) @ whitening, axis=1)
-    return distances
+        if new is not None:
+            of_new.append(np.linalg.norm((new - mean) @ whitening, axis=1).astype(np.float32))
+    return distances, np.stack(of_new, axis=1)[:, :folds] if of_new else None

@@ -1,11 +1,14 @@
 """What can score: a run, a saved detector, an export, a server; all behind one small interface."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,10 +22,28 @@ from agad_tf.scoring.files import regular
 from agad_tf.serving import Client
 from agad_tf.serving.payload import encoded_image
 
+if TYPE_CHECKING:
+    from agad_tf.evaluation.regions import RegionRule
+
 FORMATS = ("auto", "run", "keras", "savedmodel", "tflite", "onnx")
 
 EXPORTS = {"savedmodel": "saved_model.pb", "tflite": "model.tflite", "onnx": "model.onnx"}
 """Format of an export to the file that makes a version of it."""
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Where a detector's heat maps come from.
+
+    Attributes:
+        of: uint8 images (n, height, width, channels) to maps (n, map height, map width), 0 or more.
+        rule: what counts as a region; None where the detector brings none along.
+        crop: how an image is brought to the map's aspect, "stretch" or "centre".
+    """
+
+    of: Callable[[np.ndarray], np.ndarray]
+    rule: RegionRule | None = None
+    crop: str = "stretch"
 
 
 @dataclass(frozen=True)
@@ -34,12 +55,14 @@ class Detector:
         read: path of an image file to what `score` takes; None for a detector of tables.
         features: columns that a detector of tables takes; None for one of images.
         identity: what the detector knows of its input.
+        maps: its heat maps; None where there are none to be had.
     """
 
     score: Callable[[list], dict[str, np.ndarray]]
     read: Callable[[str], np.ndarray | bytes] | None = None
     features: int | None = None
     identity: Identity = field(default_factory=Identity)
+    maps: Maps | None = None
 
     def scores(self, samples: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """Scores (n,) of samples as `predict` takes them: uint8 images of one size, or rows."""
@@ -116,7 +139,8 @@ def _run(path: Path) -> Detector:
 
     finished = load_run(path)
     calibration = finished.calibration
-    return _from_model(finished.model, None if calibration is None else calibration.decision)
+    decision = None if calibration is None else calibration.decision
+    return _from_model(finished.model, decision, finished.regions)
 
 
 def _keras(path: Path) -> Detector:
@@ -129,7 +153,7 @@ def _keras(path: Path) -> Detector:
     return _from_model(model, None)
 
 
-def _from_model(model, decision: Decision | None) -> Detector:
+def _from_model(model, decision: Decision | None, regions: RegionRule | None = None) -> Detector:
     import tensorflow as tf
 
     shape = getattr(model, "sample_shape", None)
@@ -147,7 +171,13 @@ def _from_model(model, decision: Decision | None) -> Detector:
     def score(values: list[np.ndarray]) -> dict[str, np.ndarray]:
         return _verdict(function(np.stack(values)).numpy(), decision)
 
-    return _local(score, shape[-1], table, model.identity)
+    opened = _local(score, shape[-1], table, model.identity)
+    if table:
+        return opened
+    from agad_tf.evaluation.evaluation import image_maps
+
+    crop = getattr(model.preprocess, "crop", "stretch")
+    return replace(opened, maps=Maps(lambda images: image_maps(model, images), regions, crop))
 
 
 def _verdict(scores: np.ndarray, decision: Decision | None) -> dict[str, np.ndarray]:

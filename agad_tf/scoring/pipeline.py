@@ -33,6 +33,7 @@ def score_samples(
     score: Score,
     batch_size: int = 256,
     threshold: float | None = None,
+    seen: Callable[[list[Sample], list[Row]], object] | None = None,
 ) -> Iterator[list[Row]]:
     """Yields rows in the order of the samples, a batch at a time.
 
@@ -47,10 +48,14 @@ def score_samples(
             are any `p_value`, `is_anomaly` and `error` (text for a sample that could not be scored).
         batch_size: samples a call of `score`.
         threshold: decide by it, not by the detector's own: score > threshold is an anomaly.
+        seen: given the samples of each batch, with their values, and their rows.
     """
     with closing(_ReadAhead(samples, read, 2 * batch_size)) as ahead:
         for batch in _batches(ahead, batch_size):
-            yield _rows(batch, score, threshold)
+            rows = _rows(batch, score, threshold)
+            if seen is not None:
+                seen(batch, rows)
+            yield rows
 
 
 def _batches(samples: Iterable[Sample | None], batch_size: int) -> Iterator[list[Sample]]:

@@ -241,7 +241,7 @@ def _parameters(detector: str) -> dict[str, dict[str, inspect.Parameter]]:
     source = data["source"].replace(default=None, annotation="str | None")
     return {
         "data": {"source": source}
-        | {name: data[name] for name in ("image_size", "channels", "cache", "group")},
+        | {name: data[name] for name in ("image_size", "channels", "cache", "group", "label_column")},
         "split": _signature(one_class_split),
         "model": _signature(cls.__init__),
         "compile": _signature(cls.compile),

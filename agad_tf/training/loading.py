@@ -30,6 +30,8 @@ def load(
     normal_classes: Sequence[int | str] | None = None,
     group: str | None = None,
     backbone: str | None = None,
+    label_column: str | int | None = None,
+    columns: Sequence[str] | None = None,
 ) -> Samples:
     """Reads a source as a detector takes it.
 
@@ -47,6 +49,7 @@ def load(
         normal_classes: names or indices, for a cache folder of a source that does not name them.
         group: which files belong together, see `agad_tf.load_samples`.
         backbone: of the detector, which decides its default size; None where that is not known.
+        label_column, columns: of tables, see `agad_tf.load_samples`.
 
     Raises:
         InputError: see `agad_tf.load_samples` and `agad_tf.data.sources.prepare.prepare`.
@@ -54,7 +57,15 @@ def load(
     size = check_size(image_size)
     if cache is not None and str(cache) != "memory":
         return _from_cache(source, Path(cache), channels, size, crop, normal_classes, group)
-    samples = load_samples(source, channels=channels, group=group, crop=crop, lazy=True)
+    samples = load_samples(
+        source,
+        channels=channels,
+        group=group,
+        crop=crop,
+        lazy=True,
+        label_column=label_column,
+        columns=columns,
+    )
     if not isinstance(samples.x, LazyRows):
         return samples
     if isinstance(samples.x.store, FileStore):

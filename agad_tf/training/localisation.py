@@ -36,7 +36,7 @@ def pixel_report(model, samples: Samples, split: Split) -> dict:
     Raises:
         InputError: an unreadable mask, or one of another size than its image.
     """
-    crop = model.preprocess.crop
+    crop = getattr(model.preprocess, "crop", "stretch")  # tables have none, and no masks
     masked = [row for row in _masked(samples, split) if _mask(samples, row, crop).any()]
     if not masked:
         return {}

@@ -1,6 +1,7 @@
 """Opening what a run needs: the data of a configuration, a finished run, and data to judge it on."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,8 +66,8 @@ def load_run(path: str | Path) -> Run:
     )
 
 
-def load_own(configuration: Configuration) -> Samples:
-    """The samples of the source that a configuration names."""
+def load_own(configuration: Configuration, columns: Sequence[str] | None = None) -> Samples:
+    """The samples of the source that a configuration names; a table with its `columns` in this order."""
     data = configuration["data"]
     if data["source"] is None:
         raise InputError(
@@ -77,6 +78,7 @@ def load_own(configuration: Configuration) -> Samples:
         crop=configuration["model"].get("crop", "stretch"),
         normal_classes=configuration["split"]["normal_classes"],
         backbone=configuration["model"].get("backbone", configuration["detector"]),
+        columns=columns,
     )
 
 
@@ -89,7 +91,9 @@ def load_split(configuration: Configuration) -> tuple[Samples, Split]:
     return samples, split
 
 
-def evaluation_data(run: Run, source: str | Path | None, normal_classes=()) -> tuple[Samples, Split]:
+def evaluation_data(
+    run: Run, source: str | Path | None, normal_classes=(), label_column: str | int | None = None
+) -> tuple[Samples, Split]:
     """The test part of a run, or all of another labelled source as one test part.
 
     The samples of a run are found again by their content, whatever their names and order; what has changed
@@ -100,7 +104,7 @@ def evaluation_data(run: Run, source: str | Path | None, normal_classes=()) -> t
     """
     if source is None:
         return _own_data(run)
-    samples = load_for(run, source)
+    samples = load_for(run, source, label_column)
     if not normal_classes:
         samples = replace(samples, normal_classes=normal_classes_of(samples, run))
     count = known_to(run, samples)
@@ -124,7 +128,7 @@ def known_to(run: Run, samples: Samples) -> dict[str, int]:
 
 def _own_data(run: Run) -> tuple[Samples, Split]:
     if run.known is not None:
-        samples = load_own(run.configuration)
+        samples = load_own(run.configuration, run.model.identity.columns)
         split, changes = run.known.split_again(samples, run.split, run.path)
         if changes:
             logger.warning("%s", changes)
@@ -160,15 +164,22 @@ def normal_classes_of(samples: Samples, run: Run) -> tuple[int, ...]:
     return found
 
 
-def load_for(run: Run, source: str | Path) -> Samples:
-    """Another source, read as the detector of a run takes it.
+def load_for(run: Run, source: str | Path, label_column: str | int | None = None) -> Samples:
+    """Another source, read as the detector of a run takes it: the columns of a table by their names.
+
+    Args:
+        run: from `load_run`.
+        source: see `agad_tf.load_samples`.
+        label_column: of a CSV table; None takes what the run was trained with.
 
     Raises:
         InputError: a table for a detector of images or the other way round, or one of other columns.
     """
     shape = run.model.sample_shape
     if run.model.is_table:
-        samples = loading.load(source)
+        if label_column is None:
+            label_column = run.configuration["data"]["label_column"]
+        samples = loading.load(source, label_column=label_column, columns=run.model.identity.columns)
     else:
         crop = run.configuration["model"].get("crop", "stretch")
         samples = loading.load(source, channels=shape[-1], image_size=shape[:2], crop=crop)

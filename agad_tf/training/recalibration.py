@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import yaml
 
-from agad_tf.data.content import content_digest
+from agad_tf.csv_rows import LABEL_NAMES, CsvFile, numeric_rows
+from agad_tf.data.content import content_digest, row_digests
 from agad_tf.data.sources.images import resize_uint8
 from agad_tf.data.sources.load import find, list_images, read_image
 from agad_tf.data.sources.shards import is_shard_folder
@@ -61,6 +62,7 @@ def recalibrate(
     quantile: float | None = None,
     normals: str | Path | None = None,
     anomalies: str | Path | None = None,
+    label_column: str | int | None = None,
 ) -> Recalibration:
     """Chooses a threshold again and writes the run's `calibration.json`; the old one is kept beside it.
 
@@ -76,6 +78,8 @@ def recalibrate(
         normals: a folder of images, or a labelled source whose normals are meant; None takes the held-out
             normals of the run. Samples that the run was trained on are left out, and so are copies.
         anomalies: the same for anomalies. None takes those the run held out, unless normals are given.
+        label_column: name or position of the label in tables that are given; a CSV table without a label is
+            all of one kind.
 
     Raises:
         InputError: too few normals for the rate, no anomalies where the policy needs them, a figure of
@@ -94,7 +98,7 @@ def recalibrate(
     settings = {"rate": 0.05 if rate is None else rate, "confidence": confidence}
     settings |= {"recall": recall, "quantile": quantile}
     files = _Files(run)
-    samples = _Given(files)
+    samples = _Given(files, label_column)
     chosen_normals = None if normals is None else samples.fresh(normals, normal=True)
     chosen_anomalies = None if anomalies is None else samples.fresh(anomalies, normal=False)
     if normals is None and not files.held_out_count("validation_normal"):
@@ -235,8 +239,8 @@ class _Files:
 class _Given:
     """Samples from elsewhere: read, and those left out that the run was trained on or that came before."""
 
-    def __init__(self, files: _Files):
-        self.files = files
+    def __init__(self, files: _Files, label_column: str | int | None):
+        self.files, self.label_column = files, label_column
         self.left_out = self.copies = 0
 
     def fresh(self, source: str | Path, normal: bool) -> list[np.ndarray]:
@@ -285,9 +289,36 @@ class _Given:
             return images, [content_digest(image) for image in images]
         from agad_tf.training.open import load_for, normal_classes_of
 
-        samples = load_for(self.files.run, source)
+        rows = self._unlabelled(source)
+        if rows is not None:
+            return list(rows), keys(row_digests(rows))
+        samples = load_for(self.files.run, source, self.label_column)
         wanted = np.isin(samples.classes, normal_classes_of(samples, self.files.run)) == normal
         return list(samples.x[wanted]), keys(samples.digests[wanted])
+
+    def _unlabelled(self, source: Path) -> np.ndarray | None:
+        """The rows of a CSV table without a label, all of one kind; None for every other source.
+
+        Raises:
+            InputError: rows that cannot be scored, or other columns than those of training.
+        """
+        if not self.files.is_table or source.suffix.casefold() != ".csv" or self.label_column is not None:
+            return None
+        identity, (features,) = self.files.run.model.identity, self.files.sample_shape
+        file = CsvFile(source, identity.columns or ())
+        if file.names is None:
+            labelled = file.width != features
+        else:
+            labelled = any(
+                name.casefold() in LABEL_NAMES for name in {*file.names} - {*(identity.columns or ())}
+            )
+        if labelled:
+            return None
+        rows = [value for _, value in numeric_rows(source, features, identity)]
+        broken = [row for row in rows if isinstance(row, str)]
+        if broken:
+            raise InputError(broken[0])
+        return np.array(rows).reshape(-1, features)
 
 
 def predicted(model, x: list[np.ndarray]) -> np.ndarray:

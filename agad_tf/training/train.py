@@ -5,6 +5,7 @@ import json
 import logging
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -165,6 +166,8 @@ def build(configuration: Configuration, samples: Samples) -> AnomalyDetector:
     configuration["data"]["image_size"] = list(size) or None
     detector = DETECTORS[configuration["detector"]]((*size, samples.x.shape[-1]), **model)
     detector.compile(**configuration["compile"])
+    if samples.x.ndim == 2:
+        detector.identity = replace(detector.identity, kind="table", columns=samples.feature_names)
     return detector
 
 

@@ -117,6 +117,16 @@ def test_scores_of_held_out_normals_are_those_of_new_ones(fitted):
         assert abs(scores.mean() - mean[index]) < 1.5 * deviation[index], name
 
 
+def test_all_normals_calibrate_by_their_folds(fitted):
+    model, x, _ = fitted
+    fresh = feature_cases.parts(60, range(40, 60), seed=21)
+    p_values = model.cross_p_values(x[:NORMALS], fresh)
+    assert p_values.min() >= 1 / (NORMALS + 1)
+    assert (p_values[:40] <= 0.1).mean() <= 0.2 + 0.15  # 2α, and what 40 draws can be off by
+    assert (p_values[40:] <= 0.1).mean() > 0.8
+    assert len(model.held_out_scores()["fused"]) == NORMALS
+
+
 def test_labels_reach_the_members_by_the_worst_patches():
     logits = tf.Variable(np.zeros((2, 10, 1), np.float32))
     logits[0, 3, 0].assign(1.0)
