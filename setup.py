@@ -45,6 +45,7 @@ setup(
         "tensorboard": ["tensorboard>=2.19"],
         "serving": ["tensorflow-serving-api>=2.21,<2.22"],  # brings grpcio; REST needs neither
         "ray": ["ray[data]>=2.60"],
+        "pandas": ["pandas>=2.2"],  # never imported here: data frames are known by what they have
         "notebooks": ["ipykernel>=6.29", "nbclient>=0.10", "tensorboard>=2.19"],
         "docs": ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1.0,<2"],
         "dev": ["pytest>=8.3", "pytest-xdist>=3.6", "ruff==0.17.6", "build>=1.2", "twine>=6.1"],

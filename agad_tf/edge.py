@@ -41,10 +41,7 @@ _BLOCK_ROWS = 256  # of a table, read and scored at once
 COLUMNS = ("path", "score", "p_value", "is_anomaly", "error")
 
 SOME_FAILED = 3
-"""Exit status when some samples could not be scored, as of `agad-tf score`."""
-
-_READER_GONE = 141
-# As the shell tells of a program whose output nobody read to the end, `| head` for instance.
+"""Exit status when some samples could not be scored, or the reader of the output went away; as `agad-tf`."""
 
 
 def _root_of_squares(x: np.ndarray, output: np.ndarray) -> np.ndarray:
@@ -208,7 +205,8 @@ class EdgeModel:
                 f"expected uint8 images (n, height, width, {shape[2]}), received {samples.dtype} "
                 f"{samples.shape}: convert them"
             )
-        return preprocess(samples, shape[:2], tuple(about["value_range"]), about["crop"])
+        version = about.get("preprocessing", 1)
+        return preprocess(samples, shape[:2], tuple(about["value_range"]), about["crop"], version)
 
     def run(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Output name to float32 (n, ...) of the graph for preprocessed samples, all at once."""
@@ -330,6 +328,8 @@ def _check_metadata(metadata: dict) -> None:
         _check_numbers("value_range", about["value_range"], 2)
         if about["crop"] not in CROPS:
             raise ValueError(f"crop {about['crop']!r}")
+        if about.get("preprocessing", 1) not in (1, 2):
+            raise ValueError(f"preprocessing {about['preprocessing']!r}")
     for part in parts:
         if part["formula"] not in FORMULAS or not isinstance(part["output"], str):
             raise ValueError(f"formula {part['formula']!r} of output {part['output']!r}")
@@ -413,8 +413,7 @@ def _read_image(model: EdgeModel, path: str) -> np.ndarray:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status.
 
-    0 all scored, 3 some have an error, 2 for a model that cannot be used, 141 where the reader of the output
-    has gone.
+    0 all scored, 3 some have an error or the reader of the output has gone, 2 the model cannot be used.
     """
     parser = argparse.ArgumentParser(
         prog="python -m agad_tf.edge",
@@ -447,7 +446,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - lives until the process ends
-        return _READER_GONE
+        return SOME_FAILED
     except OSError as error:  # a full disk
         print(f"agad_tf.edge: {error.strerror or error}", file=sys.stderr)
         return 2

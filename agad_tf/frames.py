@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agad_tf.csv_rows import is_unnamed
+from agad_tf.columns import is_unnamed
 from agad_tf.errors import InputError
 from agad_tf.identity import Identity, check_names
 

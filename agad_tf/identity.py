@@ -20,6 +20,9 @@ logger = logging.getLogger("agad_tf")
 KINDS = ("uint8", "float", "table")
 """Images as stored, images already in the model's range, rows of a table."""
 
+FEW = 4
+"""Up to so many images, less one, a property of all of them proves nothing of how they were scaled."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -78,6 +81,66 @@ class Identity:
         if self.largest is not None:
             largest = max(largest, self.largest)
         return replace(self, kind=kind, smallest=smallest, largest=largest)
+
+    def judge_images(self, x: np.ndarray, what: str, value_range: tuple[float, float]) -> str | None:
+        """Whether images can be of the kind that the model was trained on.
+
+        A single image may be all bright; a whole batch without a value under the middle of the range, where
+        training had such, is scaled otherwise.
+
+        Args:
+            x: images (n, height, width, channels), uint8, or floats within `value_range`.
+            what: the argument, for messages.
+            value_range: the values that the model maps 0 and 255 to.
+
+        Returns:
+            A line that warns of what may be wrong, None where nothing is.
+
+        Raises:
+            InputError: what must be wrong.
+        """
+        if not x.size:
+            return None
+        if x.dtype == np.uint8:
+            if self._is_unit(value_range) and x.min() < 127:
+                raise InputError(
+                    f"{what} expects floats from 0 to 1, as in training, received uint8 images, which would "
+                    f"become {value_range[0]:g} to {value_range[1]:g}: pass x / 255, or train on uint8"
+                )
+            if x.max() == 1:
+                return (
+                    f"{what}: uint8 images of 0 and 1 alone, nearly black: were floats from 0 to 1 cast to "
+                    "uint8? Pass 0 to 255"
+                )
+            return None
+        low, high = value_range
+        smallest, largest = float(x.min()), float(x.max())
+        if self._is_unit(value_range) and smallest < -0.05:
+            raise InputError(
+                f"{what} expects floats from 0 to 1, as in training, received {smallest:.3g} to "
+                f"{largest:.3g}: scale them as the training images were"
+            )
+        sees_negative = self.kind == "uint8" or (self.kind == "float" and self.smallest < low / 2)
+        if low < 0 <= smallest and (largest > smallest or len(x) > 1):
+            if sees_negative and len(x) >= FEW and not self._is_unit(value_range):
+                raise InputError(
+                    f"{what} expects uint8 images, or floats from {low:g} to {high:g}, as in training; "
+                    f"received floats from {smallest:.3g} to {largest:.3g}, none under 0: pass the uint8 "
+                    "images, or scale x / 127.5 - 1"
+                )
+            if self.kind is None or sees_negative:
+                return (
+                    f"{what}: floats from {smallest:.3g} to {largest:.3g}, where the model takes "
+                    f"{low:g} to {high:g}: if these are x / 255, pass the uint8 images, or x / 127.5 - 1"
+                )
+        if low == 0 and largest > smallest and largest <= 1.5 / 255 * high:
+            return f"{what}: floats from {smallest:.3g} to {largest:.3g}: divided by 255 twice?"
+        return None
+
+    def _is_unit(self, value_range: tuple[float, float]) -> bool:
+        """Whether training saw x / 255 where the model's range reaches below 0."""
+        known = self.kind == "float" and self.smallest is not None
+        return known and value_range[0] < 0 <= self.smallest <= 0.05 and self.largest > 0.5
 
     def column_order(self, names: Sequence[str] | None, what: str) -> np.ndarray | None:
         """Positions that bring columns called `names` into the model's order; None where they are in it.

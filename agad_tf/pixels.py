@@ -21,6 +21,9 @@ from agad_tf.errors import InputError
 if TYPE_CHECKING:
     from PIL import Image
 
+PREPROCESSING = 2
+"""Version of the resize of new models: 1 shrinks without antialiasing, 2 with. Saved models keep theirs."""
+
 CROPS = ("stretch", "centre")
 """What a resize to another aspect does: distort the image, or cut out its centre first."""
 
@@ -230,6 +233,42 @@ def resize_bilinear(images: np.ndarray, size: int | tuple[int, int]) -> np.ndarr
     return rows
 
 
+def resize_antialiased(images: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Resizes images bilinearly, over a whole output pixel where an axis shrinks.
+
+    The twin of `tf.image.resize(images, size, "bilinear", antialias=True)`: along an axis that shrinks by s
+    the triangle of the bilinear weights is s times as wide, and weights that fall outside of the image are
+    made up for by the others. Along an axis that grows it is `resize_bilinear`.
+
+    Args and returns: as `resize_bilinear`.
+    """
+    images = np.asarray(images)
+    height, width = (size, size) if isinstance(size, int | np.integer) else size
+    if images.ndim in (3, 4) and 0 < height < images.shape[-3]:
+        images = _shrunk(images, height, images.ndim - 3)
+    if images.ndim in (3, 4) and 0 < width < images.shape[-2]:
+        images = _shrunk(images, width, images.ndim - 2)
+    return resize_bilinear(images, size)
+
+
+def _shrunk(images: np.ndarray, after: int, axis: int) -> np.ndarray:
+    """One axis of images shrunk, float32; few input rows are in memory as floats at once."""
+    before = images.shape[axis]
+    out = np.empty((*images.shape[:axis], after, *images.shape[axis + 1 :]), np.float32)
+    scale = np.float32(before) / np.float32(after)
+    for index in range(after):
+        centre = (np.float32(index) + np.float32(0.5)) * scale
+        first = max(0, int(np.ceil(centre - scale - np.float32(0.5))))
+        last = min(before - 1, int(np.floor(centre + scale - np.float32(0.5))))
+        places = np.arange(first, last + 1, dtype=np.float32) + np.float32(0.5)
+        weights = np.maximum(0, 1 - np.abs(places - centre) / scale)
+        weights /= weights.sum()
+        span = images[(slice(None),) * axis + (slice(first, last + 1),)]
+        mean = np.tensordot(weights.astype(np.float32), span.astype(np.float32), (0, axis))
+        out[(slice(None),) * axis + (index,)] = mean
+    return out
+
+
 def centre_crop(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The largest window in the middle of images that has the aspect of `size`.
 
@@ -263,6 +302,7 @@ def preprocess(
     image_size: tuple[int, int],
     value_range: tuple[float, float] = (-1.0, 1.0),
     crop: str = "stretch",
+    version: int = PREPROCESSING,
 ) -> np.ndarray:
     """uint8 images of any size to what the networks take; the twin of the layer `ImagePreprocessing`.
 
@@ -271,14 +311,16 @@ def preprocess(
         image_size: (height, width) of the result.
         value_range: the values that 0 and 255 are mapped to.
         crop: "stretch" resizes the whole image, "centre" its largest window of the new aspect.
+        version: 1 shrinks without antialiasing, 2 with.
 
     Returns:
         float32, same rank, in `value_range`.
     """
+    resize = resize_bilinear if version == 1 else resize_antialiased
     low, high = value_range
     if crop == "centre":
         images = centre_crop(images, image_size)
-    return resize_bilinear(images, image_size) * np.float32((high - low) / 255.0) + np.float32(low)
+    return resize(images, image_size) * np.float32((high - low) / 255.0) + np.float32(low)
 
 
 def _taps(before: int, after: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -160,6 +160,13 @@ def _use(data: Path | None) -> None:
 
 
 def _dry_run(jobs: list[Job], results: Path, data: Path | None, calibrate: bool, workers: int) -> None:
+    if any("method" not in job for job in jobs):  # no trainings of the grids: their cost is not known
+        if calibrate:
+            raise InputError("--calibrate expects a table or grid, received a study of its own: leave it out")
+        for job in jobs:
+            click.echo(job)
+        click.echo(f"{len(jobs)} runs to go")
+        return
     costs = report.costs_of(results)
     if calibrate:
         _use(data)

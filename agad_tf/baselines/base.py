@@ -43,7 +43,9 @@ class Baseline(AnomalyDetector):
         check_kind(type(self), self.sample_shape, type(self).__name__)
         self.seed, self.crop, self.clip = seed, crop, clip
         self._full = "float64" if self.variable_dtype == "float64" else "float32"
-        self.preprocess = preprocessing(self.sample_shape, self.value_range, crop, clip, self._full)
+        self.preprocess = preprocessing(
+            self.sample_shape, self.value_range, crop, clip, self._full, self.preprocessing
+        )
         self._made = 0
 
     def _make(self, name: str, network, *arguments, scores: bool = True, **named) -> None:
@@ -144,7 +146,8 @@ class RateDrop(keras.callbacks.Callback):
             return  # a schedule of the caller's own
         begin = phase_boundary(self.begin, self.params["epochs"])
         drop = begin + self.share * (self.params["epochs"] - begin)
-        self.model.optimizer.learning_rate = self.model.initial_rate / (10 if epoch >= drop else 1)
+        rate = self.model.initial_rate / (10 if epoch >= drop else 1)
+        self.model.optimizer.learning_rate = rate * self.model.rate_factor
 
 
 def phase_boundary(share: float, epochs: int) -> int:

@@ -17,7 +17,7 @@ def training_options(function):
         click.option("--epochs", type=click.IntRange(1), help="Passes over the normal samples."),
         click.option("--batch-size", type=click.IntRange(1), help="Samples a step."),
         click.option("--min-anomalies", type=click.IntRange(1), help="Least anomalies in every batch."),
-        click.option("--seed", type=click.IntRange(0), help="Seed of split, weights and order."),
+        click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of split, weights and order."),
         click.option("--set", "extra", multiple=True, metavar="NAME=VALUE", help="Any other setting."),
         click.option("--quiet", is_flag=True, help="No progress bar."),
     ]
@@ -110,7 +110,7 @@ def train(
             configuration = configure(detector, config, chosen)
             name = Path(str(configuration["data"]["source"] or "run")).stem
             out = out or timestamped(f"{name}-{configuration['detector']}")
-            result = train_run(configuration, out, not quiet)
+            result = train_run(configuration, out, not quiet, free=_free(chosen, config))
     show(result | {"run": str(out)}, json_output, metrics_text)
 
 
@@ -149,7 +149,17 @@ def _resumed(path: Path, detector, config, chosen: list, progress: bool) -> tupl
             f"{path}: expected an unfinished run to go on with, found {found}: give --data and what else it "
             "needs to start it"
         )
-    return path, train_run(configuration, path, progress, resume=True)
+    free = () if stored.is_file() else _free(chosen, config)
+    return path, train_run(configuration, path, progress, resume=True, free=free)
+
+
+def _free(chosen: list, config: Path | None) -> tuple[str, ...]:
+    """Settings that may be chosen by the data: those that nobody gave."""
+    if config is not None:
+        return ()  # a file says all that is to be other than the defaults
+    given_names = {name.rpartition(".")[2] for name, _ in chosen}
+    may = ("epochs", "batch_size", "min_anomalies", "backbone")
+    return tuple(name for name in may if name not in given_names)
 
 
 @click.command()

@@ -76,9 +76,14 @@ class Evaluation:
         x = np.asarray(self.samples.x[self.rows[picked]])
         return tuple(np.asarray(part) for part in self.model.pictured(x))
 
+    @property
+    def redraws(self) -> bool:
+        """Whether the detector redraws samples."""
+        return getattr(self.model, "reconstructs", hasattr(self.model, "reconstruct"))
+
     def redrawn(self, picked: np.ndarray) -> np.ndarray | None:
         """Scored samples as the detector redraws them, in its range; None of one that redraws nothing."""
-        if not getattr(self.model, "reconstructs", hasattr(self.model, "reconstruct")):
+        if not self.redraws:
             return None
         return np.asarray(self.model.reconstruct(np.asarray(self.samples.x[self.rows[picked]])))
 
@@ -156,8 +161,8 @@ def image_maps(model: Any, x: np.ndarray) -> np.ndarray:
 
 
 def region_rule(model: Any, samples: Any, held_out: np.ndarray) -> RegionRule:
-    """What counts as a region, from the heat maps of the first 200 held-out normals."""
-    return RegionRule.from_normals(heat_maps(model, samples, held_out[:200]))
+    """What counts as a region, from the heat maps of up to 100 held-out normals."""
+    return RegionRule.from_normals(heat_maps(model, samples, held_out[:100]))
 
 
 def _shape(x) -> str:

@@ -415,7 +415,7 @@ def draw_score_histogram(
 def legend_above(axes: Axes, fontsize: float = 9) -> None:
     """Puts the legend over the axes, where it covers nothing."""
     axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, frameon=False, fontsize=fontsize,
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False, fontsize=fontsize,
         borderaxespad=0.2, handlelength=1.4, columnspacing=1.0,
     )  # fmt: skip
 

@@ -107,6 +107,7 @@ def input_description(model: AnomalyScorer) -> dict:
         "shape": list(model.sample_shape),
         "value_range": list(model.preprocess.value_range),
         "crop": model.preprocess.crop,
+        "preprocessing": model.preprocess.version,
     }
 
 

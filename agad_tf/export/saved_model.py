@@ -37,8 +37,10 @@ def export_saved_model(
     Of a table detector: `serving_default`, `score_at` and `explain` take `rows` float64 (batch, features) as
     they are in the table, `score_float32` such rows in float32 (where that holds their digits), `score_float`
     rows float32 that are preprocessed already. A detector that knows the names of its columns has `columns`
-    too: `rows` (any, left unread) to `columns`, string (features,), in their order: servers tell no more of a
-    model than its signatures.
+    too: `rows` (any, left unread) to `columns`, string (batch, features), in their order: servers tell no
+    more of a model than its signatures.
+
+    A batch without samples is refused, and so are thresholds that are neither one nor one a sample.
 
     A sample that cannot be judged (NaN, infinity, float images outside of the model's range) gets the score
     and the p-value NaN and counts as an anomaly; its neighbours are not touched.
@@ -54,7 +56,8 @@ def export_saved_model(
         Path of the new version. It appears whole or not at all; existing versions are never written over.
 
     Raises:
-        InputError: `folder` is a file.
+        InputError: `folder` is a file; the detector was trained on floats from 0 to 1 where an export would
+            map uint8 images to other values.
     """
     with new_version(folder) as version:
         write_saved_model(model, version.partial, calibration, card)
@@ -94,7 +97,7 @@ def _image_functions(model, calibration) -> dict:
     images = tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")
     floats = tf.TensorSpec((None, height, width, channels), tf.float32, name="images")
     # One graph that all signatures call: the networks are traced and stored once.
-    score = tf.function(model.chosen_score, input_signature=[floats])
+    score = tf.function(lambda x: model.chosen_score(_some(x)), input_signature=[floats])
 
     @tf.function(input_signature=[images])
     def serving_default(images):
@@ -133,7 +136,7 @@ def _image_functions(model, calibration) -> dict:
 def _table_functions(model, calibration) -> dict:
     rows = tf.TensorSpec((None, *model.sample_shape), tf.float64, name="rows")
     floats = tf.TensorSpec((None, *model.sample_shape), tf.float32, name="rows")
-    score_prepared = tf.function(model.chosen_score, input_signature=[floats])
+    score_prepared = tf.function(lambda x: model.chosen_score(_some(x)), input_signature=[floats])
 
     def score(rows):
         valid = tf.math.is_finite(tf.cast(rows, tf.float32))
@@ -175,8 +178,8 @@ def _columns_function(model, rows: tf.TensorSpec) -> dict:
 
     @tf.function(input_signature=[rows])
     def columns(rows):
-        # The batch is looked at, or converters would leave the input out.
-        return {"columns": tf.constant(names)[: len(names) + 0 * tf.shape(rows)[0]]}
+        # Once a row: a server that batches wants outputs as long as their inputs.
+        return {"columns": tf.tile(tf.constant(names)[None], [tf.shape(rows)[0], 1])}
 
     return {"columns": columns}
 
@@ -185,10 +188,18 @@ _THRESHOLD = tf.TensorSpec((None,), tf.float32, name="threshold")
 
 
 def _explanation(model, samples: tf.Tensor) -> dict[str, tf.Tensor]:
+    samples = _some(samples)
     if not model.reconstructs:
         return {"anomaly_map": model.anomaly_map(samples)}
     reconstruction, error_map = model.explain(samples)
     return {"reconstruction": reconstruction, "error_map": error_map}
+
+
+def _some(samples: tf.Tensor) -> tf.Tensor:
+    """The samples, of which there must be one: a convolution would say so in words of its own."""
+    found = tf.debugging.Assert(tf.shape(samples)[0] > 0, ["expected at least one sample, received none"])
+    with tf.control_dependencies([found]):
+        return tf.identity(samples)
 
 
 def _where_valid(valid: tf.Tensor, score: tf.Tensor) -> tf.Tensor:
@@ -202,7 +213,13 @@ def _verdict(score: tf.Tensor, calibration: Calibration | None) -> dict[str, tf.
 
 
 def _verdict_at(score: tf.Tensor, threshold: tf.Tensor) -> dict[str, tf.Tensor]:
-    normal = (score <= threshold) & tf.math.is_finite(score)  # false where either is NaN
+    count, given = tf.shape(score)[0], tf.shape(threshold)[0]
+    # Broadcast, one image would get as many decisions as there are thresholds.
+    fits = tf.debugging.Assert(
+        (given == 1) | (given == count), ["expected one threshold, or one a sample, received", given]
+    )
+    with tf.control_dependencies([fits]):
+        normal = (score <= threshold) & tf.math.is_finite(score)  # false where either is NaN
     return {"score": score, "is_anomaly": tf.logical_not(normal)}
 
 

@@ -1,5 +1,6 @@
 """Keras layers."""
 
+from agad_tf import keras_backend  # noqa: F401 (checks, before Keras is loaded)
 from agad_tf.layers.convolutions import DownConv, HalveConv, SameConv, UpConv, WidenConv
 from agad_tf.layers.preprocessing import ImagePreprocessing
 from agad_tf.layers.routed_batch_norm import BN_STRATEGIES, FROZEN, RoutedBatchNormalization

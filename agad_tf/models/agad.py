@@ -4,10 +4,11 @@ import keras
 import tensorflow as tf
 
 from agad_tf.errors import InputError
-from agad_tf.layers import BN_STRATEGIES, ImagePreprocessing
+from agad_tf.layers import BN_STRATEGIES
 from agad_tf.losses import agad as losses
 from agad_tf.losses.reduction import group_means
 from agad_tf.models.detector import AnomalyDetector
+from agad_tf.models.inputs import preprocessing
 from agad_tf.models.updates import reinitialise_below
 from agad_tf.networks import BACKBONES, PatchDiscriminator
 
@@ -93,7 +94,9 @@ class AGAD(AnomalyDetector):
         heads = BN_STRATEGIES[bn_strategy]
         # What scores does so in full precision, whatever trains.
         full = "float64" if self.variable_dtype == "float64" else "float32"
-        self.preprocess = ImagePreprocessing(self.sample_shape[:2], crop=crop, dtype=full)
+        self.preprocess = preprocessing(
+            self.sample_shape, (-1.0, 1.0), crop, dtype=full, version=self.preprocessing
+        )
         for role, dtype in (("", self.dtype_policy), ("scoring_", full)):
             network = BACKBONES[backbone](
                 self.sample_shape, heads if batch_norm else None, dtype=dtype, name=f"{role}generator"

@@ -8,7 +8,9 @@ from dataclasses import asdict
 import numpy as np
 import tensorflow as tf
 
+from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
+from agad_tf.models.inputs import batches_of
 from agad_tf.models.loop import Position, part_of
 
 
@@ -84,6 +86,14 @@ class TrainingBatches:
                 digest.update(np.ascontiguousarray(part.numpy()).data)
         about = {"steps_per_epoch": self.steps, "first_batch": digest.hexdigest()}
         return about | ({} if self.quota is None else {"quota": asdict(self.quota)})
+
+
+def in_order(x, y: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Batches (x, y) of arrays in their own order, without a quota."""
+    labels = tf.data.Dataset.from_tensor_slices(y).batch(batch_size)
+    rows = batches_of(x, batch_size) if isinstance(x, LazyRows) else None
+    rows = tf.data.Dataset.from_tensor_slices(x).batch(batch_size) if rows is None else rows
+    return tf.data.Dataset.zip(rows, labels)
 
 
 def with_known_labels(batches: tf.data.Dataset) -> tf.data.Dataset:

@@ -42,7 +42,7 @@ class BidirectionalGAN(AnomalyDetector):
         if self.latent_dim < 1:
             raise InputError(f"latent_dim expects a number of at least 1, received {latent_dim}")
         full = "float64" if self.variable_dtype == "float64" else "float32"
-        self.preprocess = preprocessing(self.sample_shape, (0.0, 1.0), crop, clip, full)
+        self.preprocess = preprocessing(self.sample_shape, (0.0, 1.0), crop, clip, full, self.preprocessing)
         policy = self.dtype_policy
         for name, network in (("encoder", encoder), ("generator", generator)):
             for role in (name, f"scoring_{name}"):

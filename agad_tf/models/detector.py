@@ -12,10 +12,18 @@ import tensorflow as tf
 from agad_tf.data.batches.quota import quota_batches
 from agad_tf.errors import InputError
 from agad_tf.layers import TableScaling
-from agad_tf.models import loop
-from agad_tf.models.batches import TrainingBatches
+from agad_tf.models import habits, loop
+from agad_tf.models.batches import TrainingBatches, in_order
+from agad_tf.models.doors import Watched, as_stream
 from agad_tf.models.guard import DivergenceGuard
-from agad_tf.models.inputs import check_labels, describe_quota, fitting_batch_size, learnt_columns
+from agad_tf.models.inputs import (
+    as_samples,
+    check_labels,
+    describe_quota,
+    fitting_batch_size,
+    held_out_share,
+    learnt_columns,
+)
 from agad_tf.models.scorer import SCORING_SAMPLES, AnomalyScorer
 from agad_tf.models.updates import apply_clipped, assign_all, averaged
 from agad_tf.replicas import is_chief, replica_count
@@ -37,8 +45,15 @@ class AnomalyDetector(AnomalyScorer):
     """Whether labelled anomalies are trained on; `fit` leaves them out where they are not."""
     log_names: tuple[str, ...] = ()
     total_names: tuple[str, ...] = ()
+    rate_factor: float = 1.0
+    """What the caller's callbacks have multiplied the learning rates by; see `schedule.FollowedRates`."""
     guarded_error: str | None = "normal_contextual"
     """Log whose rise the divergence guard watches, besides losses that are not finite; None for none."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "compile" in cls.__dict__:
+            cls.compile = habits.compile_door(cls.compile)
 
     def trained_by(self) -> dict[str, list]:
         """The variables that each optimizer moves, by its attribute's name; "optimizer" is Keras' own."""
@@ -101,6 +116,7 @@ class AnomalyDetector(AnomalyScorer):
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
         self._step_function = None
+        self.rate_factor = 1.0
 
     def get_compile_config(self):
         return dict(self.settings) if self.compiled else None
@@ -154,6 +170,8 @@ class AnomalyDetector(AnomalyScorer):
         *values, steps = sums
         means, totals = values[: len(self.log_names)], values[len(self.log_names) :]
         named = {name: value / steps for name, value in zip(self.log_names, means, strict=True)}
+        if "loss_generator" in named:
+            named = {"loss": named["loss_generator"], **named}
         return named | dict(zip(self.total_names, totals, strict=True))
 
     def update_averages(self) -> None:
@@ -186,75 +204,88 @@ class AnomalyDetector(AnomalyScorer):
         min_anomalies=32,
         seed=0,
         augment=None,
+        validation_split=0.0,
+        shuffle=True,
         **kwargs,
     ):
         """Trains on normal samples and, where there are any, labelled anomalies.
 
         Args:
             x: samples as an array or `LazyRows` (images in shards), uint8 (any size) or float in the model's
-                range; or a `tf.data.Dataset` of batches, best from `agad_tf.quota_batches`, which keeps its
-                anomaly quota.
+                range; or a `tf.data.Dataset`, best from `agad_tf.quota_batches`, which keeps its anomaly
+                quota, of batches or of single samples; or a `keras.utils.PyDataset`.
             y: (n,) 0 normal, 1 anomaly; None takes every sample as normal. Not with a dataset.
             batch_size: samples a step, for arrays; made smaller where the normals do not fill one batch.
             epochs, verbose, callbacks, initial_epoch, steps_per_epoch: as in `keras.Model.fit`.
-            validation_data: (x, y) for `evaluate` after each epoch.
+            validation_data: (x, y), or a dataset of them, for `evaluate` after each epoch.
             min_anomalies: the least number of anomalies in every batch where there are any, for arrays.
             seed: of the order of the samples.
             augment: Keras image augmentation layers for the training batches, or their names and arguments,
                 `{"RandomFlip": {"mode": "horizontal"}}`; None, as in the papers, for none. With a dataset,
                 put them into it.
+            validation_split: share of the arrays, the last of each label, that is held out as
+                `validation_data`.
+            shuffle: False takes arrays in their order, in batches without a quota.
 
         Returns:
-            `keras.callbacks.History`.
+            `keras.callbacks.History`; `loss` is what the optimizer of the generating side minimises.
 
         Raises:
             InputError: samples of a wrong type, shape or range, NaN, labels other than 0 and 1.
         """
-        if kwargs:
-            raise InputError(
-                f"fit expects x, y, batch_size, epochs, callbacks, validation_data, min_anomalies, seed, "
-                f"augment; received {', '.join(kwargs)}: leave it out"
-            )
+        habits.check_fit_arguments(kwargs)
         if not self.compiled:
             self.compile()
         if self.is_table and not float(self.preprocess.adapted):
             self._identity = learnt_columns(self._identity, x)
-        if validation_data is not None:
-            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-                raise InputError(
-                    f"validation_data expects arrays (x, y), received {type(validation_data).__name__}"
-                    f"{f' of {len(validation_data)}' if isinstance(validation_data, tuple | list) else ''}: "
-                    "pass two arrays"
-                )
-            validation_data = self._check_labelled(*validation_data)
-        if isinstance(x, tf.data.Dataset):
-            if y is not None:
-                raise InputError("fit expects labels inside the dataset, received y beside it: leave y out")
-            if augment is not None:
-                raise InputError(
-                    "fit expects augmentation inside the dataset, received augment beside it: give it to "
-                    "quota_batches"
-                )
+        stream = as_stream(x, self.sample_shape, batch_size, "fit")
+        if stream is None:
+            x, y = self._check_labelled(x, y)
+            if validation_split:
+                if validation_data is not None:
+                    raise InputError("fit expects validation_data or validation_split, received both")
+                x, y, validation_data = held_out_share(x, y, validation_split)
+        elif y is not None or augment is not None or validation_split:
+            name = "y" if y is not None else "augment" if augment is not None else "validation_split"
+            what = {
+                "y": "labels inside the dataset, received y beside it: leave y out",
+                "augment": "augmentation inside the dataset, received augment beside it: give it to "
+                "quota_batches",
+                "validation_split": "validation_split with arrays alone, received a dataset: pass "
+                "validation_data",
+            }
+            raise InputError(f"fit expects {what[name]}")
+        validation_data = self._validation(validation_data, batch_size)
+        watched = Watched(self._see)
+        if stream is not None:
             batches = TrainingBatches(
-                x, steps_per_epoch, initial_epoch, normals_alone=not self.uses_anomalies
+                stream, steps_per_epoch, initial_epoch, normals_alone=not self.uses_anomalies
             )
         else:
-            x, y = self._check_labelled(x, y)
             normal, anomaly = x[y == 0], x[y == 1] if self.uses_anomalies else x[:0]
             if not len(normal):
                 raise InputError("fit expects normal samples (label 0), received none: check the labels")
             replicas = self.distribute_strategy.num_replicas_in_sync
             batch_size = fitting_batch_size(len(normal), len(anomaly), batch_size, min_anomalies, replicas)
-            dataset = quota_batches(
-                normal,
-                anomaly if len(anomaly) else None,
-                batch_size,
-                min_anomalies,
-                seed=seed,
-                replicas=replicas,
-                augment=augment,
+            if shuffle:
+                dataset = quota_batches(
+                    normal,
+                    anomaly if len(anomaly) else None,
+                    batch_size,
+                    min_anomalies,
+                    seed=seed,
+                    replicas=replicas,
+                    augment=augment,
+                )
+            elif augment is not None:
+                raise InputError("augment expects shuffle=True, received False: put it into a dataset")
+            else:
+                dataset = in_order(x, y, batch_size)
+            batches = TrainingBatches(
+                dataset, steps_per_epoch, initial_epoch, normals_alone=not self.uses_anomalies and not shuffle
             )
-            batches = TrainingBatches(dataset, steps_per_epoch, initial_epoch)
+            if isinstance(x, np.ndarray):
+                self._complete_identity(x)
         if batches.quota is not None and verbose and is_chief(self.distribute_strategy):
             print(describe_quota(batches.quota), file=sys.stderr)
             if not self.uses_anomalies:
@@ -269,21 +300,64 @@ class AnomalyDetector(AnomalyScorer):
         def validate():
             return self.evaluate(*validation_data, callbacks=container)
 
+        def passing(*position):
+            return batches.stream(*position) if stream is None else watched.through(batches.stream(*position))
+
         self._fitting = True
         try:
-            loop.run(
-                self,
-                batches.stream,
-                start,
-                epochs,
-                batches.steps,
-                container,
-                None if validation_data is None else validate,
-            )
+            with watched.errors():
+                loop.run(
+                    self,
+                    passing,
+                    start,
+                    epochs,
+                    batches.steps,
+                    container,
+                    None if validation_data is None else validate,
+                )
         finally:
             self._fitting = False
         self.prepare_scoring()
         return self.history
+
+    def _validation(self, data, batch_size: int) -> tuple | None:
+        """The arguments that `evaluate` gets after each epoch."""
+        if data is None:
+            return None
+        stream = as_stream(data, self.sample_shape, batch_size, "validation_data")
+        if stream is not None:
+            return (stream,)
+        if not isinstance(data, tuple | list) or len(data) != 2:
+            raise InputError(
+                f"validation_data expects arrays (x, y) or a dataset, received {type(data).__name__}"
+                f"{f' of {len(data)}' if isinstance(data, tuple | list) else ''}: pass two arrays"
+            )
+        return self._check_labelled(*data)
+
+    def _see(self, x: np.ndarray) -> np.ndarray:
+        """Checks a batch that is trained on, and keeps the range of its values."""
+        x = self.check_samples(x, "x")
+        self._complete_identity(x)
+        return x
+
+    def _complete_identity(self, x: np.ndarray) -> None:
+        """Takes kind and range of training samples into the identity."""
+        self._identity = self._identity.completed(x)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """One training step on samples (n, ...) and labels (n,); call `prepare_scoring` before scoring."""
+        habits.check_fit_arguments(
+            {name: w for name, w in (("sample_weight", sample_weight), ("class_weight", class_weight)) if w}
+        )
+        x = self._see(as_samples(x))
+        y = check_labels(y, len(x))
+        return super().train_on_batch(tf.constant(x), y, return_dict=return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Refused: AUROC is no mean over batches."""
+        raise InputError(
+            "test_on_batch expects a metric that is a mean over batches, and AUROC is none: use evaluate"
+        )
 
     def step_function(self):
         """One training step on the next batch of an iterator, traced at its first call; see `loop`."""
@@ -311,7 +385,7 @@ class AnomalyDetector(AnomalyScorer):
         normals, has_anomalies = sample
         self._adapt(normals)
         self._scoring_sample = normals[:SCORING_SAMPLES]
-        self._identity = self._identity.completed(normals)
+        self._complete_identity(normals)
         # Labels that come in a later `fit` decide again; those of an earlier one have been learnt from.
         if self._asked_score == "auto" and (self.score == "auto" or has_anomalies):
             self._resolve_score(self.choose_score(has_anomalies))

@@ -110,7 +110,9 @@ class FeatureDiscriminator(AnomalyDetector):
             raise InputError(f"score_share expects a share above 0 and up to 1, received {score_share}")
         self.members, self.units, self.score_share = int(members), tuple(units), float(score_share)
         self.seed, self.crop = seed, crop
-        self.preprocess = ImagePreprocessing(self.sample_shape[:2], crop=crop, dtype="float32")
+        self.preprocess = ImagePreprocessing(
+            self.sample_shape[:2], crop=crop, version=self.preprocessing, dtype="float32"
+        )
         if not isinstance(features, FrozenFeatures):
             features = FrozenFeatures.from_source(
                 features, self.sample_shape[:2], features_weights, taps, name="features", dtype="float32"
@@ -279,6 +281,10 @@ class FeatureDiscriminator(AnomalyDetector):
         """Whether these are raw features and not images."""
         return tuple(x.shape[1:]) == self.features.grid  # images have more rows, and 1 or 3 channels
 
+    def _complete_identity(self, x):
+        if not self._is_raw(x):
+            super()._complete_identity(x)
+
     def check_samples(self, x, name):
         return x if self._is_raw(x) else super().check_samples(x, name)
 
@@ -442,6 +448,7 @@ class FeatureDiscriminator(AnomalyDetector):
             x, y = self._check_labelled(x, y)
             if not (y == 0).any():
                 raise InputError("fit expects normal samples (label 0), received none: check the labels")
+            self._complete_identity(np.asarray(x[:1]) if isinstance(x, LazyRows) else x)
             x = self.rows_of(x, features_folder)
             self._training_normals = x[y == 0]
             steps_per_epoch = steps_per_epoch or STEPS

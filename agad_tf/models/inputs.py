@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import tensorflow as tf
 
-from agad_tf.csv_rows import LABEL_NAMES
+from agad_tf.columns import LABEL_NAMES
 from agad_tf.data.batches.quota import anomalies_per_batch
 from agad_tf.data.rows import LazyRows
 from agad_tf.data.sources.tables import table_array
@@ -14,6 +14,7 @@ from agad_tf.errors import InputError
 from agad_tf.frames import column_names, frame_rows, is_frame, named_columns
 from agad_tf.identity import Identity
 from agad_tf.layers import ImagePreprocessing, TableScaling
+from agad_tf.pixels import PREPROCESSING
 
 logger = logging.getLogger("agad_tf")
 
@@ -24,6 +25,7 @@ def preprocessing(
     crop: str = "stretch",
     clip: float | None = None,
     dtype: str = "float32",
+    version: int = PREPROCESSING,
 ) -> ImagePreprocessing | TableScaling:
     """The layer from samples as they come to those that networks see: images resized, rows scaled.
 
@@ -33,9 +35,10 @@ def preprocessing(
         crop: of images, see `ImagePreprocessing`.
         clip: of rows, see `TableScaling`.
         dtype: of the result.
+        version: of images, see `ImagePreprocessing`.
     """
     if len(sample_shape) == 3:
-        return ImagePreprocessing(sample_shape[:2], value_range, crop, dtype=dtype)
+        return ImagePreprocessing(sample_shape[:2], value_range, crop, version, dtype=dtype)
     scaling = TableScaling(clip, dtype=dtype)
     scaling.build((None, *sample_shape))
     return scaling
@@ -164,6 +167,26 @@ def check_labels(y, count: int) -> np.ndarray:
             f"y expects 0 (normal) and 1 (anomaly), received {np.unique(y)[:5].tolist()}: map the labels"
         )
     return y.astype(np.int32)
+
+
+def held_out_share(x, y: np.ndarray, share: float) -> tuple:
+    """x and y without the last `share` of each label, and those as (x, y).
+
+    Raises:
+        InputError: a share outside of (0, 1), or one that leaves no normal on one side.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"validation_split expects a share from 0 to 1, received {share!r}")
+    held = np.zeros(len(y), bool)
+    for label in (0, 1):
+        rows = np.flatnonzero(y == label)
+        held[rows[len(rows) - int(len(rows) * share) :]] = True
+    if not (y[held] == 0).any() or not (y[~held] == 0).any():
+        raise InputError(
+            f"validation_split expects normals on both sides, received {share} of {int((y == 0).sum())}: "
+            "pass more samples or another share"
+        )
+    return x[~held], y[~held], (x[held], y[held])
 
 
 def fitting_batch_size(

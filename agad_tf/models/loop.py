@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from agad_tf.data.batches.quota import Quota
 from agad_tf.errors import InputError
+from agad_tf.models.schedule import FollowedRates
 from agad_tf.replicas import from_chief
 
 
@@ -65,8 +66,9 @@ def callback_list(
                 "callbacks expects no BackupAndRestore, received one, which forgets the position in the data "
                 "and what callbacks remember; use agad_tf.training.Checkpoints"
             )
+    followed = FollowedRates()
     container = keras.callbacks.CallbackList(
-        [*own, *given],
+        [*own, followed.before, *given, followed],
         add_history=True,
         add_progbar=verbose != 0,
         verbose=verbose,
@@ -119,7 +121,7 @@ def run(
     iterator = None
     model.stop_training = False
     callbacks.on_train_begin()
-    epoch, done, logs = start.epoch, start.step, None
+    epoch, done, logs, step_logs = start.epoch, start.step, None, {}
     # Stopped in the middle of an epoch, a training still validates and ends that epoch.
     while epoch < epochs and not (model.stop_training and not done):
         if not done:
@@ -134,6 +136,8 @@ def run(
             done += 1
             callbacks.on_train_batch_end(done - 1, step_logs)
         logs = model.epoch_logs()
+        # What a subclass's train_step returns beside ours arrives as its last step left it, as in Keras.
+        logs |= {name: float(value) for name, value in step_logs.items() if name not in logs}
         if validate is not None:
             measured = {f"val_{name}": value for name, value in validate().items()}
             # What callbacks decide by them, to stop for instance, all workers must decide alike.

@@ -12,7 +12,9 @@ from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
 from agad_tf.evaluation import metrics
 from agad_tf.frames import is_frame
-from agad_tf.identity import Identity
+from agad_tf.identity import FEW, Identity
+from agad_tf.models import habits
+from agad_tf.models.doors import Watched, as_stream
 from agad_tf.models.inputs import (
     as_samples,
     batches_of,
@@ -21,6 +23,7 @@ from agad_tf.models.inputs import (
     check_labels,
     check_table,
 )
+from agad_tf.pixels import PREPROCESSING
 from agad_tf.replicas import worker_count
 
 STATE = "state"
@@ -39,7 +42,7 @@ class AnomalyScorer(keras.Model):
 
     score_names: tuple[str, ...] = ()
 
-    def __init__(self, input_shape, score: str, **kwargs):
+    def __init__(self, input_shape, score: str, preprocessing: int = PREPROCESSING, **kwargs):
         super().__init__(**kwargs)
         # Images pass in full precision whatever the policy: rounded ones would be reconstruction error.
         self.autocast = False
@@ -55,11 +58,12 @@ class AnomalyScorer(keras.Model):
                 f"received {self.sample_shape}"
             )
         self.score = score
+        self.preprocessing = preprocessing  # version of the resize, for the layer that a subclass makes
         self._identity = Identity()
         self._pairs: list[tuple[str, str]] = []  # names of (raw network, scoring network)
         self._fitting = False
         self._scoring_sample = None
-        self._warned = False
+        self._warned: set[str] = set()  # what was said once is not said again
         self.scoring_prepared = self._state("scoring_prepared", ())
         self.average_decay = self._state("average_decay", ())
         self.average_steps = self._state("average_steps", ())
@@ -112,6 +116,31 @@ class AnomalyScorer(keras.Model):
             )
         self._identity = identity
 
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None, **kwargs):
+        """Writes what `agad-tf export` writes: "tf_saved_model", "onnx" or "litert"; see `agad_tf.export`.
+
+        Args:
+            filepath: the folder of the SavedModel, or the file; must not exist.
+            format: which.
+            verbose: ignored; as in Keras.
+
+        Raises:
+            InputError: another format, other arguments of Keras, a path that exists.
+        """
+        habits.export(self, filepath, format, input_signature, kwargs)
+
+    def save(self, filepath, *args, **kwargs):
+        """As `keras.Model.save`, to a file that ends in .keras."""
+        habits.check_save_path(filepath)
+        return super().save(filepath, *args, **kwargs)
+
+    def save_spec(self, dynamic_batch=True):
+        """What `tf.lite.TFLiteConverter.from_keras_model` asks first, and is answered."""
+        raise InputError(
+            "TFLiteConverter expects a plain Keras model, received a detector, whose export is "
+            "model.export('model.tflite', format='litert')"
+        )
+
     def save_own_variables(self, store):
         """Weights of this model alone, and beside them the score that was decided and the identity."""
         super().save_own_variables(store)
@@ -127,11 +156,29 @@ class AnomalyScorer(keras.Model):
         weights = {name: store[name] for name in store.keys() if name != STATE}  # noqa: SIM118 (no dict)
         super().load_own_variables(weights)
         if STATE not in store.keys():  # noqa: SIM118
-            return  # a file of before: it holds weights alone
+            self._set_preprocessing(1)  # a file of before: it holds weights alone
+            return
         state = json.loads(np.asarray(store[STATE]).tobytes())
         self.score = state["asked_score"]
         self._resolve_score(state["score"])
         self.identity = Identity.from_dict(state["identity"])
+        self._set_preprocessing(self._identity.preprocessing)
+
+    def _set_preprocessing(self, version: int) -> None:
+        """The resize that the weights were trained with."""
+        if not self.is_table:
+            self.preprocessing = self.preprocess.version = version
+            self.predict_function = None
+
+    def get_config(self):
+        config = super().get_config()
+        return config if self.is_table else {**config, "preprocessing": self.preprocessing}
+
+    @classmethod
+    def from_config(cls, config):
+        if len(config.get("input_shape", ())) == 3:
+            config = {"preprocessing": 1} | config  # saved before there was another
+        return super().from_config(config)
 
     def _state(self, name, shape, initializer="zeros"):
         return self.add_weight(
@@ -179,14 +226,26 @@ class AnomalyScorer(keras.Model):
 
     def __call__(self, x, *args, **kwargs):
         """As `call`; of a data frame columns go by their names."""
-        return super().__call__(self.check_samples(x, "x") if is_frame(x) else x, *args, **kwargs)
+        # Checked outside of `call`: Keras makes several lines of what is raised inside.
+        x = self.check_samples(x, "x") if is_frame(x) else x
+        return super().__call__(self._looked_at(x), *args, **kwargs)
 
     def call(self, x, training=False):
         """Anomaly score of each sample, (batch,) float32, higher is more anomalous.
 
         Independent of the other samples of the batch, and always in inference mode: `training` is ignored.
+
+        Raises:
+            InputError: samples the model does not take; inside of a graph only those of a wrong type or size.
         """
         return self.chosen_score(self.preprocess(x))
+
+    def _looked_at(self, x):
+        """Samples as a tensor, checked where their values are known; grey images with their channel."""
+        x = x if isinstance(x, keras.KerasTensor) else tf.convert_to_tensor(x)
+        if hasattr(x, "numpy"):
+            self.check_samples(x.numpy(), "x")
+        return x[..., None] if len(x.shape) == 3 and not self.is_table else x
 
     def chosen_score(self, x, training: bool = False):
         """The chosen score of samples in the model's range; `training` as in `raw_score`."""
@@ -216,7 +275,7 @@ class AnomalyScorer(keras.Model):
             (batch, height, width, channels) in the model's range and (batch, height, width), ≥ 0; of rows
             the scaled reconstruction and the errors of scaled values, both (batch, features).
         """
-        x = tf.convert_to_tensor(x)
+        x = self._looked_at(x)
         reconstruction = self.reconstruct(x)
         error = tf.abs(self.preprocess(x) - reconstruction)
         return reconstruction, error if self.is_table else tf.reduce_mean(error, axis=-1)
@@ -299,25 +358,42 @@ class AnomalyScorer(keras.Model):
         raise NotImplementedError(f"{type(self).__name__} must define observe(batch)")
 
     def predict(self, x, batch_size=256, **kwargs):
-        """Anomaly scores of samples, (n,) float32; see `call`."""
-        if self.compiled and not self._warned and not self.scoring_prepared.numpy():
-            self._warned = True
-            warnings.warn(
+        """Anomaly scores of samples, (n,) float32; see `call`.
+
+        Args:
+            x: samples as an array, tensor or `LazyRows`; a `tf.data.Dataset` of batches or of single samples,
+                of x or (x, y); or a `keras.utils.PyDataset`.
+            batch_size: samples computed at once, where x is not in batches.
+            **kwargs: as of `keras.Model.predict`.
+        """
+        if self.compiled and not self.scoring_prepared.numpy():
+            self._warn_once(
                 "the scoring networks were not prepared since the last training step: scores use batch-norm "
-                "statistics of training; call prepare_scoring(normal training samples)",
-                stacklevel=2,
+                "statistics of training; call prepare_scoring(normal training samples)"
             )
-        if isinstance(x, np.ndarray | LazyRows) or is_frame(x):
-            x = self.check_samples(x, "x")
-            if not len(x):
-                raise InputError("predict expects at least one sample, received none: check the selection")
-        if isinstance(x, LazyRows):
-            x = batches_of(x, batch_size or 256)
+        batch_size = batch_size or 256
+        stream = as_stream(x, self.sample_shape, batch_size, "predict")
+        if stream is not None:
+            watched = Watched(lambda batch: self.check_samples(batch, "x"))
+            stream = watched.through(stream.map(lambda x, *_: x))
+            with watched.errors():
+                return self._predict_checked(stream, batch_size, **kwargs)
+        x = self.check_samples(as_samples(x), "x")
+        if not len(x):
+            raise InputError("predict expects at least one sample, received none: check the selection")
+        x = batches_of(x, batch_size) if isinstance(x, LazyRows) else x
+        return self._predict_checked(x, batch_size, **kwargs)
+
+    def _predict_checked(self, x, batch_size: int, **kwargs) -> np.ndarray:
         if worker_count(self.distribute_strategy) > 1:
-            return self._predict_here(x, batch_size or 256)
+            return self._predict_here(x, batch_size)
         if self.is_table and isinstance(x, np.ndarray):
-            x = batches_of_rows(x, batch_size or 256)
+            x = batches_of_rows(x, batch_size)
         return super().predict(x, batch_size=batch_size, **kwargs)
+
+    def predict_on_batch(self, x):
+        """Anomaly scores of one batch of samples, an array or tensor, (n,) float32."""
+        return super().predict_on_batch(tf.constant(self.check_samples(as_samples(x), "x")))
 
     def _predict_here(self, x, batch_size: int) -> np.ndarray:
         """Scores without the other workers, each of which has all weights and scores all samples."""
@@ -326,28 +402,50 @@ class AnomalyScorer(keras.Model):
             batches = (x[start : start + batch_size] for start in range(0, len(x), batch_size))
         return np.concatenate([self(tf.convert_to_tensor(batch)).numpy() for batch in batches])
 
+    def _score_labelled(self, stream: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and labels of a dataset of batches (x, y), read once: it may be shuffled."""
+        watched = Watched(lambda batch: self.check_samples(batch, "x"))
+        one = self.distribute_strategy.num_replicas_in_sync == 1
+        scores, labels = [], []
+        with watched.errors():
+            for batch in watched.through(stream):
+                x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+                scores.append(super().predict_on_batch(x) if one else self(x).numpy())
+                labels.append(check_labels(None if y is None else y.numpy(), len(scores[-1])))
+        if not scores:
+            raise InputError("evaluate expects at least one sample, received none: check the dataset")
+        return np.concatenate(scores), np.concatenate(labels)
+
     def evaluate(self, x=None, y=None, batch_size=256, verbose="auto", return_dict=True, **kwargs):
         """Exact AUROC and average precision over all scores at once, in inference mode.
 
         Args:
-            x: samples as an array.
-            y: (n,) 0 normal, 1 anomaly.
+            x: samples as for `predict`; datasets give (x, y).
+            y: (n,) 0 normal, 1 anomaly; not with a dataset.
             batch_size: samples a prediction batch.
             verbose: as in `keras.Model.predict`.
             return_dict: False gives the list of values.
 
         Returns:
-            `score_normal` (mean score of the normals) and, where both kinds are present, `auroc` and
-            `average_precision`.
+            `score_normal` (mean score of the normals), the same as `loss`, and, where both kinds are present,
+            `auroc` and `average_precision`.
         """
         callbacks = kwargs.get("callbacks")
         if self._fitting:
             self.prepare_scoring()
-        x, y = self._check_labelled(x, y)
+        stream = as_stream(x, self.sample_shape, batch_size or 256, "evaluate")
+        if stream is None:
+            x, y = self._check_labelled(x, y)
+        elif y is not None:
+            raise InputError("evaluate expects labels inside the dataset, received y beside it: leave y out")
         if callbacks is not None and hasattr(callbacks, "on_test_begin"):
             callbacks.on_test_begin()
-        scores = self.predict(x, batch_size=batch_size or 256, verbose=0 if self._fitting else verbose)
-        results = {"score_normal": float(scores[y == 0].mean())} if (y == 0).any() else {}
+        if stream is not None:
+            scores, y = self._score_labelled(stream)
+        else:
+            scores = self.predict(x, batch_size=batch_size or 256, verbose=0 if self._fitting else verbose)
+        normal = float(scores[y == 0].mean()) if (y == 0).any() else None
+        results = {} if normal is None else {"loss": normal, "score_normal": normal}
         if 0 < y.sum() < len(y):
             # A diverging epoch must not end `fit` here: the guard deals with it.
             finite = np.isfinite(scores).all()
@@ -361,7 +459,19 @@ class AnomalyScorer(keras.Model):
         """Returns samples that the model takes, or says in one line why not."""
         if self.is_table:
             return check_table(x, name, self.identity, self.sample_shape[0])
-        return check_images(x, name, self.sample_shape, self.preprocess.value_range)
+        value_range = self.preprocess.value_range
+        x = check_images(x, name, self.sample_shape, value_range)
+        known = np.asarray(x[:FEW]) if isinstance(x, LazyRows) else x
+        warning = self.identity.judge_images(known, name, value_range)
+        if warning is not None:
+            self._warn_once(warning)
+        return x
+
+    def _warn_once(self, line: str) -> None:
+        kind = line.split(":")[0] + line[-30:]  # the same with other numbers is no news
+        if kind not in self._warned:
+            self._warned.add(kind)
+            warnings.warn(line, stacklevel=3)
 
     def _check_labelled(self, x, y=None):
         x = self.check_samples(as_samples(x), "x")

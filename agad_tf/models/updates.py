@@ -5,6 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
+from agad_tf.models.keras_private import follows_schedule, rate_variable
 from agad_tf.replicas import sum_over_replicas
 
 
@@ -105,7 +106,7 @@ def reinitialise_below(threshold: float, loss, network, optimizer, seed: tf.Tens
     reset = loss < threshold
     memory = optimizer_moments(optimizer)
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    if not isinstance(inner._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+    if not follows_schedule(inner):
         memory.append(inner.iterations)
     fresh = fresh_values(network.variables, seed) + [tf.zeros_like(variable) for variable in memory]
     targets = network.variables + memory
@@ -118,7 +119,7 @@ def reinitialise_below(threshold: float, loss, network, optimizer, seed: tf.Tens
 def optimizer_moments(optimizer) -> list:
     """The variables with an optimizer's memory of past gradients, without iteration and learning rate."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    keep = {id(inner.iterations), id(getattr(inner, "_learning_rate", None))}
+    keep = {id(inner.iterations), id(rate_variable(inner))}
     return [variable for variable in inner.variables if id(variable) not in keep]
 
 

@@ -1,5 +1,6 @@
 """Networks: plain Keras models without losses."""
 
+from agad_tf import keras_backend  # noqa: F401 (checks, before Keras is loaded)
 from agad_tf.networks import bigan_conv, mlp
 from agad_tf.networks.blocks import RoutedNetwork
 from agad_tf.networks.encoder_decoder import ConvDiscriminator, ConvEncoder, EncoderDecoder

@@ -147,7 +147,9 @@ def _keras(path: Path) -> Detector:
     import keras
 
     import agad_tf.models  # noqa: F401 - registers the classes that a file may hold
+    from agad_tf import baselines
 
+    baselines.BASELINES  # noqa: B018 - looked at, they are imported and registered too
     with _opening(path, "a saved detector", "save it again"):
         model = keras.saving.load_model(path)
     return _from_model(model, None)

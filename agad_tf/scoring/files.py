@@ -45,9 +45,9 @@ def check_paths(paths: Iterable[str]) -> None:
 def find_files(paths: Iterable[str], stdin: IO[bytes], table: bool) -> Iterator[Sample]:
     """The files named, in the folders named, or named on standard input ("-"), in order.
 
-    Folders are walked as they are reached, sorted, without hidden entries, not following links to folders;
-    of their files those are taken whose suffix says that they are images, or tables. A folder that cannot be
-    read, or that holds no such file, is one sample with an error.
+    Folders are walked as they are reached, sorted, without hidden entries; linked folders too, but for links
+    into a folder that holds them. Of their files those are taken whose suffix says that they are images, or
+    tables. A folder that cannot be read, or that holds no such file, is one sample with an error.
 
     Args:
         paths: as given on the command line.
@@ -78,12 +78,17 @@ def _in_folder(folder: str, suffixes: tuple[str, ...]) -> Iterator[Sample]:
         _log.warning("%s: %d files do not end in %s: not scored, e.g. %s", folder, others, kinds, example)
 
 
-def _walk(folder: str, suffixes: tuple[str, ...]) -> Iterator[Sample | str]:
-    """Samples, and the paths of other files as text."""
+def _walk(folder: str, suffixes: tuple[str, ...], above: tuple = ()) -> Iterator[Sample | str]:
+    """Samples, and the paths of other files, and of links that lead back, as text."""
     try:
+        found = os.stat(folder)
+        here = (found.st_dev, found.st_ino)
+        if here in above:
+            yield folder
+            return
         with os.scandir(folder) as entries:
             # Names alone: of a folder with a million files little more is kept.
-            names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+            names = sorted((entry.name, entry.is_dir()) for entry in entries)
     except OSError as error:
         yield Sample(folder, error=f"{folder}: expected a readable folder, received: {error.strerror}")
         return
@@ -92,7 +97,7 @@ def _walk(folder: str, suffixes: tuple[str, ...]) -> Iterator[Sample | str]:
         if name.startswith("."):
             continue
         if is_folder:
-            yield from _walk(path, suffixes)
+            yield from _walk(path, suffixes, (*above, here))
         else:
             yield Sample(path) if name.casefold().endswith(suffixes) else path
 

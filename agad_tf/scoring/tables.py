@@ -7,7 +7,8 @@ from typing import IO
 
 import numpy as np
 
-from agad_tf.csv_rows import feature_columns, finite_row, numeric_rows
+from agad_tf.columns import feature_columns
+from agad_tf.csv_rows import finite_row, numeric_rows
 from agad_tf.data.sources.tables import mat_arrays
 from agad_tf.errors import InputError
 from agad_tf.identity import Identity
@@ -54,7 +55,7 @@ def table_samples(
 ) -> Iterator[Sample]:
     """The rows of a .csv, .npz or .mat file; a file that cannot be used is one sample with an error.
 
-    - CSV: see `agad_tf.csv_rows`; which columns are taken says `agad_tf.csv_rows.feature_columns`.
+    - CSV: see `agad_tf.csv_rows`; which columns are taken says `agad_tf.columns.feature_columns`.
     - npz: the array `X` or `x`, or the only one of the right shape; its columns' names are `feature_names`.
     - mat: the array `X`.
 

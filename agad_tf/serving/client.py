@@ -184,8 +184,8 @@ class Client:
                 name, form = self._input("columns")
                 row = np.zeros((1, *form["shape"][1:]), _ROW_TYPES[form["dtype"]])
                 wanted, count = ("columns",), row.shape[1]
-                ask = lambda: self._transport.predict("columns", {name: row}, wanted, count)  # noqa: E731
-                found = np.atleast_1d(self._patiently(ask).get("columns", ()))
+                ask = lambda: self._transport.predict("columns", {name: row}, wanted, (1, count))  # noqa: E731
+                found = np.ravel(self._patiently(ask).get("columns", ()))  # of the one row
                 try:
                     columns = [text if isinstance(text, str) else text.decode() for text in found.tolist()]
                 except (AttributeError, UnicodeDecodeError):

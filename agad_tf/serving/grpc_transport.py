@@ -66,9 +66,9 @@ class GrpcTransport:
         signature: str,
         inputs: dict[str, np.ndarray | list[bytes]],
         wanted: Iterable[str],
-        length: int | None = None,
+        shape: tuple[int, ...] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Those outputs of a signature that are wanted, by name, each of `length`: None for one a sample."""
+        """Those outputs of a signature that are wanted, by name, each of `shape`: None for one a sample."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -76,14 +76,14 @@ class GrpcTransport:
         for name, values in inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
         outputs = self._call(self._prediction.Predict, request).outputs
-        count = max(map(len, inputs.values())) if length is None else length
+        expected = [max(map(len, inputs.values()))] if shape is None else list(shape)
         try:
             found = {name: outputs[name] for name in wanted if name in outputs}
             for name, tensor in found.items():
                 # A tensor of one number may claim any shape, and would be given the memory.
-                shape = [dim.size for dim in tensor.tensor_shape.dim]
-                if shape != [count]:
-                    raise ValueError(f"{name} of shape {shape} where {count} are expected")
+                received = [dim.size for dim in tensor.tensor_shape.dim]
+                if received != expected:
+                    raise ValueError(f"{name} of shape {received} where {expected} is expected")
             return {name: tf.make_ndarray(tensor) for name, tensor in found.items()}
         except (TypeError, ValueError) as error:
             raise ServingError(f"{self._what}: expected tensors, received: {one_line(str(error))}") from error

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import queue
 import threading
 import time
@@ -55,14 +56,16 @@ class RestTransport:
         signature: str,
         inputs: dict[str, np.ndarray | list[bytes]],
         wanted: Iterable[str],
-        length: int | None = None,
+        shape: tuple[int, ...] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Those outputs of a signature that are wanted, by name, each of `length`: None for one a sample."""
+        """Those outputs of a signature that are wanted, by name, each of `shape`: None for one a sample."""
         body = {"signature_name": signature, "inputs": {name: _plain(x) for name, x in inputs.items()}}
-        count = max(map(len, inputs.values())) if length is None else length
+        count = max(map(len, inputs.values())) if shape is None else math.prod(shape)
         answer = self._answer("POST", ":predict", json.dumps(body), BASE_BYTES + count * SAMPLE_BYTES)
         outputs = answer.get("outputs")
-        outputs = outputs if isinstance(outputs, dict) else {"score": outputs}
+        wanted = tuple(wanted)
+        if not isinstance(outputs, dict):  # of the only output of a signature
+            outputs = {wanted[0] if len(wanted) == 1 else "score": outputs}
         try:
             return {name: np.array(outputs[name]) for name in wanted if name in outputs}
         except ValueError as error:

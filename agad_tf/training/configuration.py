@@ -38,6 +38,7 @@ _NO_SETTINGS |= {
     "identity",
     "features_folder",
 }
+_NO_SETTINGS |= {"validation_split", "shuffle"}  # a run splits by itself
 
 Configuration = dict[str, Any]
 

@@ -101,7 +101,9 @@ def _mask(samples: Samples, row: int, crop: str) -> np.ndarray:
     if path is None:
         return np.zeros((*size, 1), np.uint8)
     if isinstance(path, np.ndarray):
-        return resize_uint8(np.where(path, np.uint8(255), np.uint8(0))[..., None], size, crop)
+        return resize_uint8(
+            np.where(path, np.uint8(255), np.uint8(0))[..., None], size, crop, antialias=False
+        )
     files = list_images(path) if Path(path).is_dir() else [path]  # one image may have several masks
     masks = [read_mask(file) for file in files]
     if len({mask.shape for mask in masks}) > 1:
@@ -115,4 +117,4 @@ def _mask(samples: Samples, row: int, crop: str) -> np.ndarray:
             f"{path}: expected a mask of its image's size {stored[0]}x{stored[1]}, received "
             f"{mask.shape[0]}x{mask.shape[1]}: make it anew, or remove it"
         )
-    return resize_uint8(mask, size, crop)
+    return resize_uint8(mask, size, crop, antialias=False)

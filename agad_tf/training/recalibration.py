@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import yaml
 
-from agad_tf.csv_rows import LABEL_NAMES, CsvFile, numeric_rows
+from agad_tf.columns import LABEL_NAMES
+from agad_tf.csv_rows import CsvFile, numeric_rows
 from agad_tf.data.content import content_digest, row_digests
 from agad_tf.data.sources.images import resize_uint8
 from agad_tf.data.sources.load import find, list_images, read_image

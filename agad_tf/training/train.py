@@ -5,6 +5,7 @@ import json
 import logging
 import shutil
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,11 +26,13 @@ from agad_tf.training.checkpoints import Checkpoints
 from agad_tf.training.configuration import DETECTORS, Configuration, calibration_defaults
 from agad_tf.training.directory import CHECKPOINTS, check_free, has_trained, run_directory, write_json
 from agad_tf.training.evaluate import calibrate, calibration_problem, held_out_scores, judge
+from agad_tf.training.kinds import leave_one_kind_out
 from agad_tf.training.known_samples import KnownSamples
 from agad_tf.training.loading import default_image_size
 from agad_tf.training.localisation import check_masks
 from agad_tf.training.open import load_split
 from agad_tf.training.pictures import show
+from agad_tf.training.small_sets import choose
 from agad_tf.training.stored_scores import StoredScores
 from agad_tf.training.tensorboard import TensorBoardReport, tensorboard_installed
 
@@ -40,7 +43,11 @@ FEATURES = "features"
 
 
 def train(
-    configuration: Configuration, path: str | Path, progress: bool = True, resume: bool = False
+    configuration: Configuration,
+    path: str | Path,
+    progress: bool = True,
+    resume: bool = False,
+    free: Collection[str] = (),
 ) -> dict:
     """Loads data, splits, trains, evaluates on the test part and writes the run directory.
 
@@ -52,6 +59,7 @@ def train(
         progress: show a progress bar on standard error.
         resume: go on from the newest checkpoint in `path`.partial, where there is one; the configuration must
             be the one it was started with.
+        free: names of settings that may be chosen by the data and the device, see `small_sets.choose`.
 
     Returns:
         The metrics, as written to `metrics.json`.
@@ -68,6 +76,12 @@ def train(
     chief = is_chief(strategy)
     progress = progress and chief
     samples, split = load_split(configuration)
+    backbone = configuration["model"].get("backbone")
+    chosen = choose(configuration, free, split, images=samples.x.ndim == 4)
+    if chosen is not None and progress:
+        print(f"{samples.name}: {chosen}", file=sys.stderr)
+    if configuration["model"].get("backbone") != backbone:  # it decides the size at which images are held
+        samples, split = load_split(configuration)
     if samples.x.ndim == 2 and not DETECTORS[configuration["detector"]].takes_tables:
         able = ", ".join(name for name, detector in DETECTORS.items() if detector.takes_tables)
         raise InputError(
@@ -119,6 +133,15 @@ def train(
         evaluation = judge(model, samples, split, calibration)
         StoredScores.of(split, held_out, evaluation.scores, model.score).save(partial / stored_scores.FILE)
         metrics = evaluation.metrics
+        if isinstance(model, FeatureDiscriminator) and strategy.num_replicas_in_sync == 1:
+            metrics |= leave_one_kind_out(
+                lambda: build(configuration, samples),
+                configuration["fit"],
+                samples,
+                split,
+                partial / FEATURES,
+            )
+        shutil.rmtree(partial / FEATURES, ignore_errors=True)  # other detectors have none
         metrics |= {
             "selection": "last",
             "seed": configuration["fit"]["seed"],
@@ -204,8 +227,6 @@ def fit(
         callbacks=callbacks,
         verbose=0,
     )
-    for folder in kept.values():
-        shutil.rmtree(folder)
     return {name: [float(value) for value in values] for name, values in history.history.items()}
 
 

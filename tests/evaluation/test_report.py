@@ -220,6 +220,7 @@ def test_pictures_are_large_and_show_photograph_redrawing_and_map(channels):
         assert (picture(image).shape[0], picture(image).shape[1]) == (360, 300)
         assert (image["width"], image["height"]) == ("300", "360")
     assert ["redrawn by" in image["alt"] for image in shown[:3]] == [False, True, False]
+    assert "has learned to redraw" in page.words
     colour = [np.ptp(picture(image)[:, :, :].astype(int), axis=-1).mean() for image in shown[1::3]]
     assert (max(colour) < 3) == (channels == 1)
 
@@ -236,6 +237,7 @@ def test_a_detector_that_redraws_nothing_shows_photograph_and_map():
     shown = [image["alt"] for image in page.all("img") if "jpeg" in image["src"]]
     assert len(shown) % 2 == 0
     assert not any("redrawn by" in alt for alt in shown)
+    assert "has learned to redraw" not in page.words
 
 
 def test_photographs_are_shown_as_they_are_on_disk_with_masks_and_regions(tmp_path):

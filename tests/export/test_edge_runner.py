@@ -114,5 +114,5 @@ def test_a_reader_that_goes_is_no_success(tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(60) == edge._READER_GONE
+    assert process.wait(60) == edge.SOME_FAILED
     assert process.stderr.read().count(b"Traceback") == 0

@@ -1,5 +1,7 @@
 """Files of version 0.1.0 load and score as they did, see fixtures/0_1_0/make_fixtures.py."""
 
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -78,6 +80,13 @@ def test_saved_detectors(old, expected, name):
     asked = expected[f"{name}_asked"]
     check(model.predict(asked, verbose=0), expected[name], rounded_size(model))
     check(scores(old / f"{name}.keras", asked)["score"], expected[name], rounded_size(model))
+
+
+def test_a_baseline_is_found_by_a_process_that_knows_no_baselines(old):
+    code = "from agad_tf.scoring.detectors import open_detector as o; import sys; print(o(sys.argv[1]))"
+    command = [sys.executable, "-c", code, old / "deep_svdd_rows.keras"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert "features=4" in done.stdout, done.stderr
 
 
 def models_of(path):

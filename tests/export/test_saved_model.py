@@ -46,6 +46,25 @@ def test_it_decides_as_the_calibration_does(trained, tmp_path):
     np.testing.assert_allclose(floats["p_value"], served["p_value"], rtol=1e-6)
 
 
+def test_a_threshold_fits_all_samples_or_each(trained, tmp_path):
+    signatures = tf.saved_model.load(str(export_saved_model(trained, tmp_path / "parts"))).signatures
+    score_at, images = signatures["score_at"], tf.constant(photographs(3))
+    for given in ([9.0], [9.0, 9.0, 9.0]):
+        assert score_at(images=images, threshold=tf.constant(given))["is_anomaly"].shape == (3,)
+    for count, given in ((1, [1.0, 2.0, 3.0]), (3, [1.0, 2.0])):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="expected one threshold, or one a sample"):
+            score_at(images=images[:count], threshold=tf.constant(given))
+
+
+def test_a_batch_of_no_samples_is_refused_in_words(trained, tmp_path):
+    signatures = tf.saved_model.load(str(export_saved_model(trained, tmp_path / "parts"))).signatures
+    none = tf.constant(photographs(3))[:0]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected at least one sample, received none"):
+        signatures["serving_default"](images=none)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected at least one sample, received none"):
+        signatures["score_encoded"](image_bytes=tf.constant([], tf.string))
+
+
 def test_without_a_calibration_there_are_scores_alone(trained, tmp_path):
     signatures = tf.saved_model.load(str(export_saved_model(trained, tmp_path / "parts"))).signatures
     assert set(signatures["serving_default"].structured_outputs) == {"score"}

@@ -29,7 +29,8 @@ def table(tmp_path_factory):
     rows = bigan_cases.rows(30, seed=3)
     calibration = calibrate(model.predict(rows, verbose=0), rate=0.2)
     folder = tmp_path_factory.mktemp("exports") / "rows"
-    return model.predict(rows, verbose=0), calibration, export_saved_model(model, folder, calibration), rows
+    path = export_saved_model(model, folder, calibration)
+    return model.predict(rows, verbose=0), calibration, path, rows.astype(np.float64)
 
 
 @pytest.fixture(params=["images", "rows"])

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from agad_tf.data.sources.images import resize_uint8
 from agad_tf.layers import ImagePreprocessing
-from agad_tf.pixels import centre_crop, preprocess, resize_bilinear
+from agad_tf.pixels import centre_crop, preprocess, resize_antialiased, resize_bilinear
 
 SIZES = [
     ((7, 5), (13, 11)),
@@ -26,6 +27,58 @@ def test_twin_equals_tensorflow(before, after, channels):
     assert received.dtype == np.float32
     np.testing.assert_allclose(received, expected, rtol=0, atol=255e-4)
     np.testing.assert_array_equal(resize_bilinear(images[1], after), received[1])
+
+
+@pytest.mark.parametrize(("before", "after"), [*SIZES, ((640, 480), (64, 64)), ((9, 300), (20, 31))])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_antialiased_twins_equal_tensorflow(before, after, channels):
+    images = np.random.default_rng(0).integers(0, 256, (3, *before, channels), dtype=np.uint8)
+    expected = tf.image.resize(images, after, method="bilinear", antialias=True).numpy()
+    received = resize_antialiased(images, after)
+    assert received.dtype == np.float32
+    np.testing.assert_allclose(received, expected, rtol=0, atol=255e-5)
+    np.testing.assert_allclose(resize_antialiased(images[1], after), received[1], atol=1e-4)
+    layer = ImagePreprocessing(after, (0.0, 1.0))
+    np.testing.assert_allclose(layer(images), expected / 255, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(preprocess(images, after, (0.0, 1.0)), expected / 255, rtol=0, atol=1e-5)
+    assert np.abs(resize_uint8(images, after).astype(int) - np.rint(expected)).max() <= 1
+
+
+def test_antialiasing_reads_every_pixel():
+    # The triangle over four pixels that become one: all weigh, the middle two most.
+    row = np.array([[200, 0, 100, 200]], np.uint8)[..., None]
+    weights = np.array([5, 7, 7, 5]) / 24
+    np.testing.assert_allclose(resize_antialiased(row, 1)[0, 0, 0], row[0, :, 0] @ weights, rtol=1e-6)
+
+
+def test_files_of_before_keep_their_resize(tmp_path):
+    import keras
+
+    from agad_tf import AGAD
+
+    images = np.random.default_rng(0).integers(0, 256, (4, 33, 17, 1), dtype=np.uint8)
+    new, old = (AGAD((8, 8, 1), "encoder_decoder", preprocessing=version) for version in (2, 1))
+    np.testing.assert_allclose(old.preprocess(images), preprocess(images, (8, 8), version=1), atol=1e-5)
+    assert np.abs(new.preprocess(images) - old.preprocess(images)).max() > 0.1
+    for model, version in ((new, 2), (old, 1)):
+        assert model.identity.preprocessing == version
+        model.save(tmp_path / "model.keras")
+        assert keras.saving.load_model(tmp_path / "model.keras").identity.preprocessing == version
+        model.save_weights(tmp_path / "model.weights.h5")
+        other = AGAD((8, 8, 1), "encoder_decoder")
+        other.load_weights(tmp_path / "model.weights.h5")
+        np.testing.assert_array_equal(other.preprocess(images), model.preprocess(images))
+    config = new.get_config()
+    del config["preprocessing"]  # as it was saved before there was another
+    assert AGAD.from_config(config).identity.preprocessing == 1
+    with pytest.raises(ValueError, match="preprocessing expects version 1 or 2, received 3"):
+        AGAD((8, 8, 1), "encoder_decoder", preprocessing=3)
+
+
+def test_antialiasing_inside_xla():
+    images = np.random.default_rng(0).integers(0, 256, (2, 20, 9, 3), dtype=np.uint8)
+    layer = ImagePreprocessing((8, 8))
+    np.testing.assert_allclose(tf.function(layer, jit_compile=True)(images), layer(images), atol=1e-5)
 
 
 def test_known_values():

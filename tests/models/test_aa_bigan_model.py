@@ -123,8 +123,9 @@ def test_fit_keeps_the_reconstruction_error_where_there_are_anomalies():
     assert model.score == "reconstruction"
     assert float(model.scoring_prepared) == 1
     assert set(history.history) == {
+        "loss",
         *model.log_names,
-        *(f"val_{name}" for name in ("score_normal", "auroc", "average_precision")),
+        *(f"val_{name}" for name in ("loss", "score_normal", "auroc", "average_precision")),
     }
     assert history.history["val_auroc"][-1] == pytest.approx(model.evaluate(x, y, verbose=0)["auroc"])
     assert float(model.average_decay) == pytest.approx(math.exp(-1 / 2))  # two steps an epoch

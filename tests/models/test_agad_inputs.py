@@ -95,8 +95,8 @@ def test_bad_samples_are_refused_everywhere(x, words):
         ({"y": np.ones(28)}, "normal samples .label 0., received none"),
         ({"x": X[:0], "y": Y[:0]}, "received none"),
         ({"batch_size": 16}, "fewer anomalies than the batch size 16, received a quota of 32"),
-        ({"sample_weight": np.ones(28)}, "received sample_weight: leave it out"),
-        ({"validation_data": X}, "validation_data expects arrays .x, y., received ndarray"),
+        ({"sample_weight": np.ones(28)}, "received sample_weight: min_anomalies says"),
+        ({"validation_data": X}, "validation_data expects arrays .x, y. or a dataset, received ndarray"),
         ({"validation_data": (X, Y, Y)}, "received tuple of 3"),
     ],
 )

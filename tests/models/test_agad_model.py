@@ -36,7 +36,7 @@ def test_fit_decides_the_score_and_readies_it(fitted):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         scores = model.predict(X, verbose=0)
-    assert set(model.evaluate(X, Y, verbose=0)) == {"score_normal", "auroc", "average_precision"}
+    assert set(model.evaluate(X, Y, verbose=0)) == {"loss", "score_normal", "auroc", "average_precision"}
     assert 0 <= history["val_auroc"][-1] <= 1
     assert history["val_auroc"][-1] == pytest.approx(model.evaluate(X, Y, verbose=0)["auroc"], abs=1e-6)
     # Standardised on the training normals: each part has mean 0 and deviation 1 over them.

@@ -14,7 +14,19 @@ ROOT = Path(agad_tf.__file__).parent
 
 # A package may import those of the lines above its own, and itself.
 ORDER = [
-    {"checksums", "csv_rows", "edge", "errors", "files", "frames", "identity", "pixels", "replicas"},
+    {
+        "checksums",
+        "columns",
+        "csv_rows",
+        "edge",
+        "errors",
+        "files",
+        "frames",
+        "identity",
+        "keras_backend",
+        "pixels",
+        "replicas",
+    },
     {"layers"},
     {"networks", "features"},
     {"models"},

@@ -193,7 +193,7 @@ def test_tensors_that_claim_more_than_they_hold_are_refused(monkeypatch):
     claim = tensor_pb2.TensorProto(dtype=1, tensor_shape=shape, float_val=[1.0])
     answer = predict_pb2.PredictResponse(outputs={"score": claim, "other": claim})
     monkeypatch.setattr(transport, "_call", lambda *_: answer)
-    with pytest.raises(ServingError, match=r"score of shape \[1000000000000\] where 2 are expected"):
+    with pytest.raises(ServingError, match=r"score of shape \[1000000000000\] where \[2\] is expected"):
         transport.predict("serving_default", {"images": photographs(2)}, ["score"])
     assert transport.predict("serving_default", {"images": photographs(2)}, ["p_value"]) == {}
     transport.close()

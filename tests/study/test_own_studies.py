@@ -88,6 +88,16 @@ def test_a_setting_that_a_study_does_not_have_is_one_line():
     )
 
 
+def test_a_dry_run_of_a_study_lists_its_runs(tmp_path):
+    arguments = ["reproduce", "toy", "--dry-run", "--seeds", "1", "--results", str(tmp_path / "none.jsonl")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0] == "objective=(7), (8) seed=0 steps=4000"
+    assert result.stdout.splitlines()[-1] == "4 runs to go"
+    refused = CliRunner().invoke(main, [*arguments, "--calibrate"])
+    assert (refused.exit_code, "--calibrate expects a table" in refused.stderr) == (2, True)
+
+
 # -- AA-BiGAN on tables --------------------------------------------------------------------------------------
 
 

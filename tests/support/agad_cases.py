@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from agad_tf import AGAD
+from agad_tf.identity import Identity
 
 
 @functools.cache
@@ -25,6 +26,7 @@ def make(shape=(8, 8, 1), backbone="encoder_decoder", compile_with=None, number=
     for variable, value in zip(variables, start, strict=True):
         variable.assign(value)
     model.score = arguments.get("score", "auto")
+    model.identity = Identity()
     model.compile(**(compile_with or {}))
     return model
 

@@ -8,6 +8,7 @@ from agad_cases import photographs, values
 from bigan_cases import rows
 
 from agad_tf.baselines import BASELINES
+from agad_tf.identity import Identity
 
 GREY, COLOUR, ROWS = (16, 16, 1), (16, 16, 3), (5,)
 
@@ -43,7 +44,8 @@ def make(name, shape, compile_with=None, **arguments):
     model, variables, start = _built(name, shape, tuple(sorted(arguments.items())))
     for variable, value in zip(variables, start, strict=True):
         variable.assign(value)
-    model._scoring_sample, model._warned = None, False
+    model._scoring_sample, model._warned = None, set()
+    model.identity = Identity()
     model.compile(**{"run_eagerly": True} | (compile_with or {}))
     return model
 

@@ -7,6 +7,7 @@ import numpy as np
 from agad_cases import values
 
 from agad_tf import AABiGAN
+from agad_tf.identity import Identity
 
 SHAPES = {"dcgan": (16, 16, 1), "lenet": (16, 16, 3), "mlp": (5,)}
 NETWORKS = ("encoder", "generator", "discriminator", "reconstruction_discriminator")
@@ -30,7 +31,8 @@ def make(shape=(5,), compile_with=None, number=0, **arguments):
     for variable, value in zip(variables, start, strict=True):
         variable.assign(value)
     model.score = arguments.get("score", "auto")
-    model._scoring_sample, model._warned = None, False
+    model._scoring_sample, model._warned = None, set()
+    model.identity = Identity()
     model.compile(**(compile_with or {}))
     return model
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from agad_tf.data.batches.quota import quota_batches
-from agad_tf.pixels import resize_bilinear
+from agad_tf.pixels import resize_antialiased
 
 FLOAT32, FLOAT16 = 1e-5, 1e-3
 
@@ -53,7 +53,7 @@ def check_independence(score, x, tolerance=FLOAT32):
 def check_preprocessing(score, images, image_size, value_range, tolerance=FLOAT32):
     """uint8 images of any size score like floats that the NumPy twin resized and scaled."""
     low, high = value_range
-    resized = resize_bilinear(images, image_size) * np.float32((high - low) / 255) + np.float32(low)
+    resized = resize_antialiased(images, image_size) * np.float32((high - low) / 255) + np.float32(low)
     check_agreement(score(images), score(resized.astype(np.float32)), tolerance)
 
 

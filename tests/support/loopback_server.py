@@ -276,7 +276,9 @@ def _tensor(value, spec):
 
 
 def _json(value):
-    """Numbers as the server writes them: six digits where these give back the float32, else nine."""
+    """Values as the server writes them: of float32 six digits where these give them back, else nine."""
+    if value.dtype == object:  # strings: as text, which names of columns are
+        return np.vectorize(bytes.decode, otypes=[object])(value).tolist()
     if value.dtype != np.float32:
         return value.tolist()
     if value.ndim:

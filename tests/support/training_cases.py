@@ -72,6 +72,7 @@ class Tiny(keras.Model):
         self.noise = keras.random.SeedGenerator(3)
         self.w = self.add_weight(shape=(2,), initializer="ones", name="w")
         self.v = self.add_weight(shape=(2,), initializer="ones", name="v")
+        self.rate_factor = 1.0
         self.built = True
         self.compile(optimizer=keras.optimizers.Adam(0.1))
         self.discriminator_optimizer = keras.optimizers.SGD(0.1, momentum=0.9)

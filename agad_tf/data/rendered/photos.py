@@ -20,6 +20,8 @@ OBJECTS = {name: module.KINDS for name, module in _MODULES.items()}
 
 NORMAL = "normal"
 
+_NUMBERS = 10_000
+
 
 @dataclass(frozen=True, eq=False)
 class Photos:
@@ -82,21 +84,32 @@ def render(
         for start in range(0, len(block), photos_per_part)
     ]
 
-    def shoot(number: int) -> None:
-        rows = parts[number - 1]
+    # Numbers say nothing of the kind: a detector that reads them must learn nothing from it.
+    drawn_numbers = np.random.default_rng([seed, object_id, 4]).permutation(_NUMBERS)
+
+    def shoot(index_of_part: int) -> None:
+        rows = parts[index_of_part]
         kind = str(kinds[rows[0]])
-        streams = [np.random.default_rng([seed, object_id, purpose, number]) for purpose in (1, 2)]
+        streams = [np.random.default_rng([seed, object_id, purpose, index_of_part]) for purpose in (1, 2)]
+        number = int(drawn_numbers[index_of_part % _NUMBERS])
         part = module.part(drawn, number, None if kind == NORMAL else kind, *streams)
         for index, row in enumerate(rows):
-            rng = np.random.default_rng([seed, object_id, 3, number, index])
+            rng = np.random.default_rng([seed, object_id, 3, index_of_part, index])
             pose = module.pose(rng)
             images[row], masks[row] = photograph(part, pose, _crop(ground, picture, rng), picture, rng)
 
-    numbers = range(1, len(parts) + 1)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        list(pool.map(shoot, numbers))
-    groups = np.concatenate([[f"{number:04d}"] * len(parts[number - 1]) for number in numbers])
+        list(pool.map(shoot, range(len(parts))))
+    # Beyond 10,000 parts a stamped number comes again; the group stays the part's own.
+    groups = np.concatenate(
+        [[_group(int(drawn_numbers[i % _NUMBERS]), i)] * len(rows) for i, rows in enumerate(parts)]
+    )
     return Photos(name, images, kinds.astype(str), masks, groups)
+
+
+def _group(number: int, part: int) -> str:
+    again = part // _NUMBERS
+    return f"{number:04d}" + (f"-{again + 1}" if again else "")
 
 
 def _wider(frame: Frame, margin: float) -> Frame:

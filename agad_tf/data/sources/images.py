@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from agad_tf.errors import InputError
-from agad_tf.pixels import CROPS, centre_crop, resize_bilinear
+from agad_tf.pixels import CROPS, centre_crop, resize_antialiased, resize_bilinear
 from agad_tf.pixels import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from agad_tf.pixels import decode_image as decode_image
 from agad_tf.pixels import read_image as read_image
@@ -32,17 +32,20 @@ def check_crop(crop: str) -> None:
         raise InputError(f"crop expects one of {', '.join(CROPS)}, received {crop!r}")
 
 
-def resize_uint8(images: np.ndarray, size: tuple[int, int], crop: str = "stretch") -> np.ndarray:
+def resize_uint8(
+    images: np.ndarray, size: tuple[int, int], crop: str = "stretch", antialias: bool = True
+) -> np.ndarray:
     """Bilinear resize of uint8 (..., h, w, c), rounded back to uint8; a few images at a time."""
+    resize = resize_antialiased if antialias else resize_bilinear
     if crop == "centre":
         images = centre_crop(images, size)
     if images.shape[-3:-1] == size:
         return images
     if images.ndim == 3:
-        return np.rint(resize_bilinear(images, size)).astype(np.uint8)
+        return np.rint(resize(images, size)).astype(np.uint8)
     out = np.empty((len(images), *size, images.shape[-1]), np.uint8)
     for start in range(0, len(images), _CHUNK):
-        out[start : start + _CHUNK] = np.rint(resize_bilinear(images[start : start + _CHUNK], size))
+        out[start : start + _CHUNK] = np.rint(resize(images[start : start + _CHUNK], size))
     return out
 
 

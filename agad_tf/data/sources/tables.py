@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agad_tf.csv_rows import LABEL_NAMES, MISSING, CsvFile, Record, is_unnamed, label_position
+from agad_tf.columns import LABEL_NAMES, is_unnamed, label_position
+from agad_tf.csv_rows import MISSING, CsvFile, Record
 from agad_tf.data.samples import Samples, encode_labels, label_vector
 from agad_tf.data.sources.memory import check_memory
 from agad_tf.errors import InputError

@@ -9,7 +9,7 @@ import numpy as np
 from agad_tf.evaluation.evaluation import Evaluation
 from agad_tf.evaluation.regions import RegionRule, smoothed
 
-MOST = 100
+MOST = 60
 """Images of each kind whose maps are computed: enough for a comparison, seconds on a CPU."""
 
 

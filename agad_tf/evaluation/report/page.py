@@ -55,6 +55,7 @@ def render_report(
         title=title,
         findings=findings,
         charts=charts.draw_all(findings),
+        redraws=evaluation.redraws,
         galleries=[] if pictures is None else pictures.galleries(findings),
         data=evaluation.data_facts(),
         configuration=_sections(configuration or {}),

@@ -18,8 +18,8 @@ from agad_tf.evaluation.report.maps import Maps, measure
 from agad_tf.evaluation.wording import counted
 from agad_tf.pixels import crop_box
 
-SIDE = 360
-"""Pixels of the longer side of a picture; more where the photograph is long and narrow."""
+SIDE, LARGE_SIDE = 360, 480
+"""Pixels of the longer side of a picture where three stand side by side, and where two do."""
 
 _WORST, _RANDOM = 6, 3
 
@@ -139,7 +139,8 @@ class Pictures:
         evaluation = self._evaluation
         preprocess, rule = evaluation.model.preprocess, evaluation.region_rule
         crop = getattr(preprocess, "crop", "stretch")
-        photo, mask = _shown(evaluation.photo(row)), evaluation.mask(row)
+        side = SIDE if evaluation.redraws else LARGE_SIDE
+        photo, mask = _shown(evaluation.photo(row), side), evaluation.mask(row)
         size = photo.shape[:2]
         if mask is not None:
             mask = np.asarray(Image.fromarray(mask).resize(size[::-1], Image.NEAREST))
@@ -179,10 +180,10 @@ class Pictures:
         )
 
 
-def _shown(image: np.ndarray) -> np.ndarray:
+def _shown(image: np.ndarray, side: int) -> np.ndarray:
     """An image in the size of the page, uint8 RGB: small ones enlarged, tiny ones with sharp pixels."""
     height, width = image.shape[:2]
-    factor = SIDE / max(height, width)
+    factor = side / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
     picture = Image.fromarray(np.broadcast_to(image, (height, width, 3)))
     if factor < 1:

@@ -1,0 +1,50 @@
+"""Each kind of labelled defects is left out once, and looked for."""
+
+import feature_cases
+import numpy as np
+
+from agad_tf.data.samples import Samples
+from agad_tf.data.splits.split import Split
+from agad_tf.training.kinds import leave_one_kind_out
+
+
+def made(kinds=("bar", "spot"), held_out=8):
+    """32 normals and six of each kind, of which held_out normals are not trained on."""
+    x = feature_cases.parts(32 + 6 * len(kinds), range(32, 32 + 6 * len(kinds)))
+    classes = np.repeat(np.arange(len(kinds) + 1), [32] + [6] * len(kinds))
+    empty = np.zeros(0, np.int64)
+    split = Split(
+        train_normal=np.arange(32 - held_out),
+        train_anomaly=np.arange(32, len(x)),
+        validation_normal=np.arange(32 - held_out, 32),
+        validation_anomaly=empty,
+        test_normal=empty,
+        test_anomaly=empty,
+    )
+    return Samples("made", x, classes, ("good", *kinds)), split
+
+
+def test_every_kind_is_left_out_once(monkeypatch):
+    samples, split = made()
+    trained = []
+
+    def make():
+        model = feature_cases.make(compiled={"learning_rate": 2e-3})
+        fit = model.fit
+        model.fit = lambda x, y, **how: (
+            trained.append((len(x), int(y.sum()))) or fit(x, y, steps_per_epoch=20, **how)
+        )
+        return model
+
+    metrics = leave_one_kind_out(make, {"epochs": 1}, samples, split)
+    assert trained == [(30, 6), (30, 6)]
+    assert set(metrics["leave_one_kind_out"]) == {"bar", "spot"}
+    for about in metrics["leave_one_kind_out"].values():
+        assert about["anomalies"] == 6
+        assert 0.6 < about["auroc"] <= 1  # both kinds are bars here
+    assert 0.6 < metrics["mean_kind_left_out_auroc"] <= 1
+
+
+def test_one_kind_many_kinds_or_no_held_out_normals_report_nothing():
+    for samples, split in (made(("bar",)), made(held_out=0), made("abcdef")):
+        assert leave_one_kind_out(None, {}, samples, split) == {}
