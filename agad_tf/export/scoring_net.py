@@ -18,7 +18,13 @@ def scoring_twin(model: AnomalyScorer) -> AnomalyScorer:
 
     Args:
         model: any precision policy; stays as it is.
+
+    Raises:
+        InputError: a detector of images whose training saw other values than an export makes of uint8 images.
     """
+    if not model.is_table:
+        black = np.zeros((1, 1, 1, 1), np.uint8)
+        model.identity.judge_images(black, "an export", model.preprocess.value_range)
     config = model.get_config()
     config["dtype"] = "float32"
     twin = type(model).from_config(config)

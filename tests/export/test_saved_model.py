@@ -15,8 +15,11 @@ from agad_tf import AGAD
 from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import calibrate
 from agad_tf.export import saved_model
+from agad_tf.export.onnx import export_onnx
 from agad_tf.export.saved_model import export_saved_model
 from agad_tf.export.scoring_net import fold_batch_norm, scoring_twin
+from agad_tf.export.tflite import export_tflite
+from agad_tf.identity import Identity
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,18 @@ def test_a_batch_of_no_samples_is_refused_in_words(trained, tmp_path):
         signatures["serving_default"](images=none)
     with pytest.raises(tf.errors.InvalidArgumentError, match="expected at least one sample, received none"):
         signatures["score_encoded"](image_bytes=tf.constant([], tf.string))
+
+
+def test_a_detector_trained_on_other_values_than_an_export_makes_is_refused(tmp_path):
+    model = make(score="reconstruction", number=21)
+    model.identity = Identity("float", smallest=0.0, largest=1.0)
+    try:
+        for export in (export_saved_model, export_tflite, export_onnx):
+            with pytest.raises(InputError, match="an export expects floats from 0 to 1, as in training"):
+                export(model, tmp_path / export.__name__)
+    finally:
+        model.identity = Identity()  # the model is shared by tests
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_without_a_calibration_there_are_scores_alone(trained, tmp_path):
