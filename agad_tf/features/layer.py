@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -163,8 +162,3 @@ class FrozenFeatures(keras.layers.Layer):
 def _pooled(tap: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
     window = (tap.shape[1] // rows, tap.shape[2] // columns)
     return tap if window == (1, 1) else tf.nn.avg_pool2d(tap, window, window, "VALID")
-
-
-def is_source(value) -> bool:
-    """Whether `value` can name a network: a text, a path or a Keras model."""
-    return isinstance(value, str | Path | keras.Model)

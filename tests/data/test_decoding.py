@@ -14,7 +14,7 @@ from agad_tf.data.sources.file_store import FileStore
 from agad_tf.data.sources.load import load_samples
 from agad_tf.data.sources.prepare import prepare
 from agad_tf.errors import InputError
-from agad_tf.pixels import image_header, read_image, resize_bilinear
+from agad_tf.pixels import image_header, read_image, resize_antialiased
 from agad_tf.training import loading
 
 RNG = np.random.default_rng(0)
@@ -150,7 +150,7 @@ def test_many_bytes_of_photographs_are_held_at_the_working_size(photos, monkeypa
     monkeypatch.setattr(loading, "KEPT_AS_STORED", whole.x.nbytes - 1)
     many = loading.load(photos, image_size=[24, 32])
     assert many.x.shape == (9, 24, 32, 3)
-    expected = [np.rint(resize_bilinear(image, (24, 32))) for image in whole.x]
+    expected = [np.rint(resize_antialiased(image, (24, 32))) for image in whole.x]
     np.testing.assert_array_equal(np.asarray(many.x), expected)
     # Content is that of the files, so that rows are found again whatever size a detector works at.
     np.testing.assert_array_equal(many.digests, whole.digests)

@@ -27,7 +27,13 @@ def detector(error_of):
     def predict(images, verbose=0):
         return explain(images)[1].max(axis=(1, 2))
 
-    return SimpleNamespace(preprocess=preprocess, explain=explain, predict=predict, score="reconstruction")
+    return SimpleNamespace(
+        preprocess=preprocess,
+        explain=explain,
+        anomaly_map=lambda images: explain(images)[1],
+        predict=predict,
+        score="reconstruction",
+    )
 
 
 @pytest.fixture

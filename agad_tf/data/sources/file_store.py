@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from agad_tf.data.rows import ArrayStore
 from agad_tf.data.sources.images import MixedSizesError, decode_all, decode_each, resize_uint8, size_text
 from agad_tf.data.sources.listing import Listing
 from agad_tf.data.sources.shards import encoded
+from agad_tf.errors import InputError
 from agad_tf.pixels import image_header, read_image, set_channels, sixteen_bit_peak
 
 _log = logging.getLogger(__name__)
@@ -45,7 +47,11 @@ class FileStore:
         """Warns of 16-bit files whose values leave their high byte all but empty: 12-bit cameras, CT."""
         files = self.listing.files
         some = np.unique(np.linspace(0, len(files) - 1, _LOOKED_AT).astype(int))
-        peaks = [peak for peak in (sixteen_bit_peak(files[row]) for row in some) if peak is not None]
+        peaks = []
+        for row in some:
+            with contextlib.suppress(InputError):  # told when it is its turn to be read
+                peaks.append(sixteen_bit_peak(files[row]))
+        peaks = [peak for peak in peaks if peak is not None]
         if peaks and max(peaks) < _FULL_RANGE:
             _log.warning(
                 "%s: 16-bit files with values up to %d of 65535 (%d looked at): %d grey levels are left, as "

@@ -159,7 +159,7 @@ def prepare(
         raise InputError(f"on_error expects stop or skip, received {on_error!r}")
     source = _open(spec, channels, out, group)
     images = _Images(source)
-    if images.store is not None and on_error == "stop":
+    if images.store is not None:
         images.store.check_depth()
     normals = normal_class_indices(source, normal_classes)
     workers = workers or os.cpu_count() or 1
