@@ -64,7 +64,7 @@ $(CORE): requirements.txt setup.py
 	@$(PYTHON) -c 'import sys; sys.exit("agad_tf needs Python 3.11 or later; found %d.%d: set PYTHON=" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	sed 's/\[[^]]*\]//' requirements.txt > $(VENV)/constraints.txt
-	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.[tensorboard]'
+	$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.[tensorboard,features]'
 	@touch $@
 
 $(STAMP): $(CORE)

@@ -19,7 +19,13 @@ from agad_tf.commands.common import as_json, quiet_stdout, quiet_tensorflow, sho
 )
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal.")
 @click.option("--image-size", type=click.IntRange(1), help="Side that images are read at.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of split, weights and order.",
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of results. [default: runs/compare-<data>]"
 )

@@ -30,13 +30,13 @@ def training_options(function):
 @click.option(
     "--export-to",
     type=click.Path(path_type=Path),
-    default=Path("saved_models/agad_digits"),
+    default=Path("saved_models/demo"),
     show_default=True,
     help="Folder for the SavedModel's versions.",
 )
 @as_json
 def demo(out, export_to, json_output, quiet, extra, **options):
-    """Train, evaluate, export and score from the export, on scikit-learn's digits.
+    """Train, compare, evaluate, export and score from the export, on rendered photographs.
 
     Example: agad-tf demo --epochs 20
     """
@@ -197,11 +197,27 @@ def timestamped(name: str) -> Path:
 def demo_text(result: dict) -> str:
     """The demo's outcome for people."""
     verdict = "agree" if result["agrees"] else "DISAGREE"
+    rows = {result["detector"]: result, **result["beside"]}
     return "\n".join(
         [
+            "photographs of a steel plate; labelled: some scratches and stains; never shown: dents and burrs",
+            f"detector {result['detector']}: {result['why']}",
+            *(f"  {name:10}{_shares(metrics)}" for name, metrics in rows.items()),
             metrics_text(result),
-            f"pictures {result['pictures']}",
             f"export {result['export']}: scores of a fresh process without this library {verdict} "
             f"(largest relative difference {result['export_agreement']:.1e})",
         ]
     )
+
+
+def _shares(metrics: dict) -> str:
+    """One detector of the demo in a line, in per cent."""
+    named = {
+        "AUROC": "auroc",
+        "known kinds": "auroc_known",
+        "unseen kinds": "auroc_unseen",
+        "found": "recall",
+        "false alarms": "false_alarm_rate",
+    }
+    known = {word: metrics.get(name) for word, name in named.items()}
+    return ", ".join(f"{word} {100 * value:.1f}" for word, value in known.items() if value is not None)

@@ -79,6 +79,7 @@ class FeatureDiscriminator(AnomalyDetector):
     Wolf, Journal of Multivariate Analysis 88, 2004.
     """
 
+    scoring_batch = 32  # at 256 pixels 256 of them would take several GB
     score_names = ("global", "local")
     log_names = ("loss", "noise_loss", "label_loss", "gradient_norm")
     guarded_error = None
@@ -495,7 +496,7 @@ class FeatureDiscriminator(AnomalyDetector):
         self.global_mean.assign(mean)
         self.global_whitening.assign(whitening)
 
-    def predict(self, x, batch_size=256, **kwargs):
+    def predict(self, x, batch_size=None, **kwargs):
         """Anomaly scores of samples, (n,) float32; see `call`."""
         if self._fitting and self._training_normals is not None and isinstance(x, np.ndarray | LazyRows):
             x = self.rows_of(self.check_samples(x, "x"), self._folder)  # callbacks ask again every epoch

@@ -40,6 +40,8 @@ class AnomalyScorer(keras.Model):
     (`_pair`), names its scores in `score_names` and computes them in `raw_score`.
     """
 
+    scoring_batch = 256
+    """Samples that `predict` and `evaluate` compute at once where no batch size is given."""
     score_names: tuple[str, ...] = ()
 
     def __init__(self, input_shape, score: str, preprocessing: int = PREPROCESSING, **kwargs):
@@ -357,13 +359,13 @@ class AnomalyScorer(keras.Model):
         """One pass of a batch of normals through the averaged networks in training mode."""
         raise NotImplementedError(f"{type(self).__name__} must define observe(batch)")
 
-    def predict(self, x, batch_size=256, **kwargs):
+    def predict(self, x, batch_size=None, **kwargs):
         """Anomaly scores of samples, (n,) float32; see `call`.
 
         Args:
             x: samples as an array, tensor or `LazyRows`; a `tf.data.Dataset` of batches or of single samples,
                 of x or (x, y); or a `keras.utils.PyDataset`.
-            batch_size: samples computed at once, where x is not in batches.
+            batch_size: samples computed at once, where x is not in batches; None for `scoring_batch`.
             **kwargs: as of `keras.Model.predict`.
         """
         if self.compiled and not self.scoring_prepared.numpy():
@@ -371,7 +373,7 @@ class AnomalyScorer(keras.Model):
                 "the scoring networks were not prepared since the last training step: scores use batch-norm "
                 "statistics of training; call prepare_scoring(normal training samples)"
             )
-        batch_size = batch_size or 256
+        batch_size = batch_size or self.scoring_batch
         stream = as_stream(x, self.sample_shape, batch_size, "predict")
         if stream is not None:
             watched = Watched(lambda batch: self.check_samples(batch, "x"))
@@ -416,13 +418,13 @@ class AnomalyScorer(keras.Model):
             raise InputError("evaluate expects at least one sample, received none: check the dataset")
         return np.concatenate(scores), np.concatenate(labels)
 
-    def evaluate(self, x=None, y=None, batch_size=256, verbose="auto", return_dict=True, **kwargs):
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", return_dict=True, **kwargs):
         """Exact AUROC and average precision over all scores at once, in inference mode.
 
         Args:
             x: samples as for `predict`; datasets give (x, y).
             y: (n,) 0 normal, 1 anomaly; not with a dataset.
-            batch_size: samples a prediction batch.
+            batch_size: samples a prediction batch; None for `scoring_batch`.
             verbose: as in `keras.Model.predict`.
             return_dict: False gives the list of values.
 
@@ -433,7 +435,8 @@ class AnomalyScorer(keras.Model):
         callbacks = kwargs.get("callbacks")
         if self._fitting:
             self.prepare_scoring()
-        stream = as_stream(x, self.sample_shape, batch_size or 256, "evaluate")
+        batch_size = batch_size or self.scoring_batch
+        stream = as_stream(x, self.sample_shape, batch_size, "evaluate")
         if stream is None:
             x, y = self._check_labelled(x, y)
         elif y is not None:
@@ -443,7 +446,7 @@ class AnomalyScorer(keras.Model):
         if stream is not None:
             scores, y = self._score_labelled(stream)
         else:
-            scores = self.predict(x, batch_size=batch_size or 256, verbose=0 if self._fitting else verbose)
+            scores = self.predict(x, batch_size=batch_size, verbose=0 if self._fitting else verbose)
         normal = float(scores[y == 0].mean()) if (y == 0).any() else None
         results = {} if normal is None else {"loss": normal, "score_normal": normal}
         if 0 < y.sum() < len(y):

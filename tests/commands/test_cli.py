@@ -190,13 +190,15 @@ def test_export_writes_versions_that_score_alike(run, tmp_path):
 def test_demo_runs_to_an_agreeing_export(tmp_path):
     result = json.loads(
         invoke(
-            "demo", "--epochs", 1, "--quiet", "--json", "--set", "image_size=8",
+            "demo", "--epochs", 1, "--quiet", "--json", "--set", "image_size=64", "--set", "members=1",
             "--out", tmp_path / "demo", "--export-to", tmp_path / "exports",
         ).stdout
     )  # fmt: skip
     assert result["agrees"]
     assert result["export_agreement"] <= 1e-5
-    assert Path(result["pictures"]).stat().st_size > 10_000
+    assert result["detector"] == "features"
+    assert result["beside"]["agad"]["split_sha256"] == result["split_sha256"]
+    assert Path(result["report"]).stat().st_size > 10_000
     assert Path(result["export"], "saved_model.pb").is_file()
 
 

@@ -282,8 +282,8 @@ def prepared(name, folder, request):
         Image.fromarray(images[0]).save("a.png")
         Image.fromarray(images[1]).save("b.jpg")
         normals = np.sort(model.predict(images[:40, ..., None], verbose=0))
-        export_saved_model(model, folder / "agad_digits", calibrate(normals))
-        server = loopback(Models({"agad_digits": folder / "agad_digits"}))
+        export_saved_model(model, folder / "demo", calibrate(normals))
+        server = loopback(Models({"demo": folder / "demo"}))
         space["SERVER"] = server.__enter__().rest
         request.addfinalizer(lambda: server.__exit__(None, None, None))
     return space

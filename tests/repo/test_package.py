@@ -132,6 +132,6 @@ def test_the_wheel_alone_runs_the_demo(dist, tmp_path):
     (tmp_path / "exact.txt").write_text("\n".join(exact))
     run(python, "-m", "pip", "install", "--quiet", "-c", tmp_path / "exact.txt", wheel, cwd=tmp_path)
     assert agad_tf.__version__ in run(command, "--version", cwd=tmp_path)
-    said = run(command, "demo", "--epochs", 2, "--quiet", "--set", "image_size=8", cwd=tmp_path)
+    said = run(command, "demo", "--epochs", 2, "--quiet", "--set", "image_size=32", cwd=tmp_path)
     assert " agree " in said
-    assert (tmp_path / "saved_models/agad_digits/1/saved_model.pb").is_file()
+    assert (tmp_path / "saved_models/demo/1/saved_model.pb").is_file()

@@ -54,7 +54,7 @@ def test_models():
     config = model_server_config_pb2.ModelServerConfig()
     text_format.Parse((FOLDER / "models.config").read_text(), config)
     (model,) = config.model_config_list.config
-    assert (model.name, model.model_platform) == ("agad_digits", "tensorflow")
+    assert (model.name, model.model_platform) == ("demo", "tensorflow")
     # `agad-tf demo` writes there, and the folder is mounted at /models.
     assert model.base_path == f"/models/{model.name}"
     assert model.model_version_policy.latest.num_versions == 2
