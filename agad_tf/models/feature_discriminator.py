@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn.covariance import LedoitWolf
 
 from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
-from agad_tf.evaluation.cross_fitting import cross_p_values
 from agad_tf.features.layer import FrozenFeatures
 from agad_tf.layers import ImagePreprocessing
 from agad_tf.losses import feature_discriminator as losses
-from agad_tf.models.detector import AnomalyDetector
-from agad_tf.models.feature_rows import FeatureRows, feature_rows
-from agad_tf.models.inputs import as_samples
-from agad_tf.models.scorer import SCORING_SAMPLES
+from agad_tf.models.feature_scorer import FeatureScorer
+from agad_tf.models.mahalanobis import descriptors, mahalanobis
 from agad_tf.models.updates import fresh_values
 from agad_tf.networks.patch_members import patch_members
 from agad_tf.replicas import replica_index_and_count
@@ -29,7 +22,7 @@ STEPS = 84
 
 
 @keras.saving.register_keras_serializable("agad_tf")
-class FeatureDiscriminator(AnomalyDetector):
+class FeatureDiscriminator(FeatureScorer):
     """Patches of normal images told apart from the same patches with noise, on frozen features.
 
     ```python
@@ -136,187 +129,6 @@ class FeatureDiscriminator(AnomalyDetector):
         self._training_normals = self._extract_function = self._folder = None
         self._with_labels = True
         self.built = True
-
-    # -- scoring ---------------------------------------------------------------------------------------------
-
-    def choose_score(self, has_anomalies):
-        return "fused"
-
-    @property
-    def parts_of_score(self):
-        return self.score_names if self.score == "auto" else super().parts_of_score
-
-    def raw_score(self, name, x, training=False):
-        return self._part(name, self.features(x))
-
-    def chosen_score(self, x, training=False):
-        grid = self.features(x)  # once for both parts
-        scores = [self._part(name, grid) for name in self.parts_of_score]
-        return scores[0] if len(scores) == 1 else self.fuse(scores)
-
-    def _part(self, name: str, grid) -> tf.Tensor:
-        """Score of standardised features, (batch,)."""
-        if name == "global":
-            return tf.norm(self.whitened(grid), axis=-1)
-        return tf.reduce_mean(self._local(grid), axis=-1)
-
-    def whitened(self, grid) -> tf.Tensor:
-        """What the global score is the length of, (batch, 2 · channels)."""
-        return tf.matmul(descriptors(grid) - self.global_mean, self.global_whitening)
-
-    @property
-    def worst_patches(self) -> int:
-        """How many patches the local score averages."""
-        rows, columns, _ = self.features.grid
-        return losses.largest_count(rows * columns, self.score_share)
-
-    def _local(self, grid) -> tf.Tensor:
-        """Local score of each member, (batch, members)."""
-        return losses.worst_mean(
-            self._flat(self.scoring_discriminator(grid, training=False)), self.score_share
-        )
-
-    def _flat(self, logits) -> tf.Tensor:
-        return tf.reshape(logits, (-1, logits.shape[1] * logits.shape[2], self.members))
-
-    def anomaly_map(self, x):
-        """How anomalous each place is, (batch, height, width) of the working size, ≥ 0.
-
-        Args:
-            x: uint8 images of any size, or float images in the model's range.
-        """
-        grid = self.features(self.preprocess(tf.convert_to_tensor(x)))
-        logits = tf.reduce_mean(self.scoring_discriminator(grid, training=False), axis=-1, keepdims=True)
-        return tf.image.resize(tf.nn.softplus(logits), self.sample_shape[:2], method="bilinear")[..., 0]
-
-    def reconstruct(self, x):
-        """Raises InputError: the detector reconstructs nothing."""
-        raise InputError(
-            "FeatureDiscriminator has no reconstructions to explain its scores with: take anomaly_map"
-        )
-
-    def scoring_networks(self):
-        networks = {"features": self.features}
-        if "local" in self.parts_of_score:
-            networks["scoring_discriminator"] = self.scoring_discriminator
-        return networks
-
-    @property
-    def scoring_state(self):
-        return (*super().scoring_state, "global_mean", "global_whitening")
-
-    def prepare_scoring(self, normals=None, batch_size: int = 256) -> None:
-        """Standardises both parts on normals that neither was fitted to; see the class.
-
-        Args:
-            normals: normal training samples as `fit` takes them; the first 1024 are used. None takes those
-                of the last `fit`.
-            batch_size: samples at once.
-        """
-        scores = self.held_out_scores(normals, batch_size)
-        for index, name in enumerate(self.score_names):
-            mean, deviation = float(scores[name].mean()), max(float(scores[name].std()), 1e-12)
-            for state, value in ((self.score_means, mean), (self.score_deviations, deviation)):
-                state.assign(tf.tensor_scatter_nd_update(state.value, [[index]], [value]))
-        self.scoring_prepared.assign(1.0)
-
-    def held_out_scores(self, normals=None, batch_size: int = 256) -> dict[str, np.ndarray]:
-        """Scores of training normals by what was not fitted to them, (n,) by part and "fused"; at most 1024.
-
-        Args:
-            normals, batch_size: as in `prepare_scoring`.
-        """
-        if normals is None:  # each once: the batches of an epoch hold some twice
-            normals = self._scoring_sample if self._training_normals is None else self._training_normals
-        else:
-            normals = as_samples(normals)
-        if normals is None:
-            raise InputError(
-                "prepare_scoring expects normal training samples, received none (no fit kept any): pass some"
-            )
-        described, local, fold = self._described(normals[:SCORING_SAMPLES], "normals", batch_size)
-        scores = {
-            "global": _by_folds(described, fold, self.members)[0],
-            "local": local[np.arange(len(local)), fold],
-        }
-        return scores | {"fused": self.fuse([scores[name] for name in self.score_names]).numpy()}
-
-    def cross_p_values(self, normals, x, batch_size: int = 256) -> np.ndarray:
-        """p-values of samples from all training normals, none of which was held out; (m,) float64.
-
-        For small sets: 240 normals give 240 scores to compare with. The price is a weaker promise, see
-        `agad_tf.evaluation.cross_fitting.cross_p_values`: false alarms at p <= α are at most about 2α. Always
-        by the fused score.
-
-        Args:
-            normals: all normals that `fit` was given.
-            x: samples as `predict` takes them.
-            batch_size: samples at once.
-        """
-        if self.members < 2:
-            raise InputError("cross_p_values expects at least 2 members, received 1: each leaves out a share")
-        described, local, fold = self._described(as_samples(normals), "normals", batch_size)
-        new, new_local, _ = self._described(as_samples(x), "x", batch_size)
-        distances, of_new = _by_folds(described, fold, self.members, new)
-        held_out = self.fuse([distances, local[np.arange(len(local)), fold]])
-        members = range(self.members)
-        scores = [self.fuse([of_new[:, member], new_local[:, member]]) for member in members]
-        return cross_p_values(held_out, fold, np.stack(scores, axis=1))
-
-    def _described(self, x, name: str, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Descriptors (n, 2 · channels), local scores (n, members), and who leaves each sample out (n,)."""
-        x = self.check_samples(x, name)
-        if not len(x):
-            raise InputError(f"{name} expects at least one sample, received none: pass some")
-        pieces = []
-        for start in range(0, len(x), batch_size):
-            batch = tf.convert_to_tensor(np.asarray(x[start : start + batch_size]))
-            grid = self._grid(batch)
-            fold = tf.argmax(self._left_out(batch), axis=1)
-            pieces.append([np.asarray(part) for part in (descriptors(grid), self._local(grid), fold)])
-        return tuple(np.concatenate(parts) for parts in zip(*pieces, strict=True))
-
-    # -- samples ---------------------------------------------------------------------------------------------
-
-    def _is_raw(self, x) -> bool:
-        """Whether these are raw features and not images."""
-        return tuple(x.shape[1:]) == self.features.grid  # images have more rows, and 1 or 3 channels
-
-    def _complete_identity(self, x):
-        if not self._is_raw(x):
-            super()._complete_identity(x)
-
-    def check_samples(self, x, name):
-        return x if self._is_raw(x) else super().check_samples(x, name)
-
-    def _grid(self, x) -> tf.Tensor:
-        """Standardised features of a batch of images or of raw features."""
-        return self.features.standardise(x) if self._is_raw(x) else self.features(self.preprocess(x))
-
-    def _left_out(self, x) -> tf.Tensor:
-        """(batch, members): 1 where a member does not learn from a sample, by the sample's content."""
-        words = {2: tf.int16, 4: tf.int32, 8: tf.int64}.get(x.dtype.size)
-        content = tf.cast(x if words is None else tf.bitcast(x, words), tf.int64)
-        total = tf.reduce_sum(tf.reshape(content, (tf.shape(x)[0], -1)), axis=1)
-        return tf.one_hot(tf.math.floormod(total, self.members), self.members)
-
-    def rows_of(self, x, folder=None) -> FeatureRows:
-        """The raw features of samples, computed where they are not kept yet.
-
-        Args:
-            x: samples that `check_samples` gave.
-            folder: where they are kept in files; None for memory.
-        """
-        if isinstance(x, FeatureRows):
-            return x
-        if self._extract_function is None:
-            self._extract_function = tf.function(
-                lambda images: self.features.raw(self.preprocess(images)), reduce_retracing=True
-            )
-        settings = {k: v for k, v in self.preprocess.get_config().items() if k not in ("name", "dtype")}
-        settings = json.dumps(settings, sort_keys=True, default=str)
-        name = hashlib.sha256((self.features.digest() + settings).encode()).hexdigest()
-        return feature_rows(x, self._extract_function, name, self.features.grid, folder)
 
     # -- training --------------------------------------------------------------------------------------------
 
@@ -492,22 +304,9 @@ class FeatureDiscriminator(AnomalyDetector):
         described = [
             descriptors(self._grid(tf.constant(np.asarray(normals[start : start + 64])))) for start in blocks
         ]
-        mean, whitening = _mahalanobis(np.concatenate(described))
+        mean, whitening = mahalanobis(np.concatenate(described))
         self.global_mean.assign(mean)
         self.global_whitening.assign(whitening)
-
-    def predict(self, x, batch_size=None, **kwargs):
-        """Anomaly scores of samples, (n,) float32; see `call`."""
-        if self._fitting and self._training_normals is not None and isinstance(x, np.ndarray | LazyRows):
-            x = self.rows_of(self.check_samples(x, "x"), self._folder)  # callbacks ask again every epoch
-        if not isinstance(x, FeatureRows):
-            return super().predict(x, batch_size=batch_size, **kwargs)
-        scores = []
-        for start in range(0, len(x), 64):
-            grid = self._grid(tf.constant(np.asarray(x[start : start + 64])))
-            parts = [self._part(name, grid) for name in self.parts_of_score]
-            scores.append(np.asarray(parts[0] if len(parts) == 1 else self.fuse(parts)))
-        return np.concatenate(scores)
 
     def get_config(self):
         return {
@@ -528,35 +327,3 @@ class FeatureDiscriminator(AnomalyDetector):
         if isinstance(config["features"], dict):
             config["features"] = keras.saving.deserialize_keras_object(config["features"])
         return cls(**config)
-
-
-def descriptors(grid) -> tf.Tensor:
-    """Mean and deviation of each feature over the grid, (batch, 2 · channels)."""
-    mean, variance = tf.nn.moments(grid, axes=[1, 2])
-    return tf.concat([mean, tf.sqrt(variance + 1e-8)], axis=-1)
-
-
-def _mahalanobis(described: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and matrix W: ‖(d − mean) W‖ is the distance, the covariance shrunk by Ledoit and Wolf's rule."""
-    described = described.astype(np.float64)
-    # Standardised first: the rule shrinks towards a multiple of the identity.
-    mean, deviation = described.mean(axis=0), described.std(axis=0)
-    deviation = np.where(deviation > 1e-9, deviation, 1.0)
-    if len(described) < 2:
-        return mean, np.diag(1.0 / deviation)
-    precision = LedoitWolf(assume_centered=True).fit((described - mean) / deviation).precision_
-    return mean, np.linalg.cholesky(precision) / deviation[:, None]
-
-
-def _by_folds(described, fold, folds: int, new=None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Distance of each descriptor to those of the other folds, (n,), and of new ones to each, (m, folds)."""
-    if len(np.unique(fold)) < 2:  # one member, or too few samples to leave a share out
-        fold = np.arange(len(described)) % min(5, len(described))
-    distances, of_new = np.zeros(len(described), np.float32), []
-    for one in range(max(folds, fold.max() + 1)):
-        others = described[fold != one]
-        mean, whitening = _mahalanobis(others if len(others) else described)
-        distances[fold == one] = np.linalg.norm((described[fold == one] - mean) @ whitening, axis=1)
-        if new is not None:
-            of_new.append(np.linalg.norm((new - mean) @ whitening, axis=1).astype(np.float32))
-    return distances, np.stack(of_new, axis=1)[:, :folds] if of_new else None

@@ -11,7 +11,8 @@ from agad_tf.data.batches.quota import quota_batches
 from agad_tf.errors import InputError
 from agad_tf.features import store
 from agad_tf.losses import feature_discriminator as losses
-from agad_tf.models.feature_discriminator import FeatureDiscriminator, _mahalanobis
+from agad_tf.models.feature_discriminator import FeatureDiscriminator
+from agad_tf.models.mahalanobis import mahalanobis
 from agad_tf.training.checkpoints import Checkpoints
 
 NORMALS, DEFECTS = 40, 8
@@ -152,7 +153,7 @@ def test_mahalanobis_distance_by_hand():
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(3, 3))
     points = rng.normal(size=(50_000, 3)) @ mix + 5
-    mean, whitening = _mahalanobis(points)
+    mean, whitening = mahalanobis(points)
     away = rng.normal(size=(4, 3))
     expected = np.sqrt(np.einsum("ni,ij,nj->n", away, np.linalg.inv(mix.T @ mix), away))
     np.testing.assert_allclose(np.linalg.norm(away @ whitening, axis=1), expected, rtol=0.05)
