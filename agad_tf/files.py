@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -183,13 +184,29 @@ def _told_where(path: str | Path) -> Iterator[None]:
 @contextmanager
 def work_in(folder: Path) -> Iterator[None]:
     """Makes a folder for its block, which holds the lock of it; see `remove_abandoned`."""
-    folder.mkdir()
-    number = os.open(folder, os.O_RDONLY)
+    number = _opened_and_locked(folder)
     try:
-        _lock(number)
         yield
     finally:
         os.close(number)
+
+
+def _opened_and_locked(folder: Path) -> int:
+    """Makes a folder and holds its lock; made anew where `remove_abandoned` was between the two."""
+    folder.mkdir()
+    while True:
+        try:
+            number = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            folder.mkdir()
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if _lock(number) and os.stat(folder).st_ino == os.fstat(number).st_ino:
+                return number
+        os.close(number)
+        if not folder.exists():
+            folder.mkdir()
+        time.sleep(0.001)  # somebody looks at it
 
 
 def remove_abandoned(folders: Iterable[Path]) -> None:
@@ -197,7 +214,10 @@ def remove_abandoned(folders: Iterable[Path]) -> None:
     for folder in folders:
         if fcntl is None or not folder.is_dir():
             continue
-        number = os.open(folder, os.O_RDONLY)
+        try:
+            number = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # another process was faster
         try:
             if _lock(number):
                 shutil.rmtree(folder, ignore_errors=True)

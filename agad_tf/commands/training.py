@@ -106,23 +106,22 @@ def train(
         if resume is not None:
             out, result = _resumed(resume, detector, config, chosen, not quiet)
         else:
-            detector = _detector(detector, config, data, chosen)
+            detector, why = _detector(detector, config, data, chosen)
             configuration = configure(detector, config, chosen)
             name = Path(str(configuration["data"]["source"] or "run")).stem
             out = out or timestamped(f"{name}-{configuration['detector']}")
-            result = train_run(configuration, out, not quiet, free=_free(chosen, config))
+            result = train_run(configuration, out, not quiet, free=_free(chosen, config), why=why)
     show(result | {"run": str(out)}, json_output, metrics_text)
 
 
-def _detector(asked: str | None, config, source, chosen: list) -> str | None:
-    """The detector that was asked for or, for "auto", the one that suits; None leaves it to the file."""
+def _detector(asked: str | None, config, source, chosen: list) -> tuple[str | None, str | None]:
+    """The detector that was asked for or, for "auto", the one that suits, and why; None: as the file says."""
     from agad_tf.training.choice import choose_detector
 
     if asked not in (None, "auto") or (asked is None and config is not None):
-        return asked
+        return asked, None
     name, reason = choose_detector(source, [setting for setting, _ in chosen])
-    click.echo(f"agad-tf: --detector {name}: {reason}", err=True)
-    return name
+    return name, None if reason is None else f"--detector {name}: {reason}"
 
 
 def _resumed(path: Path, detector, config, chosen: list, progress: bool) -> tuple[Path, dict]:
@@ -137,12 +136,12 @@ def _resumed(path: Path, detector, config, chosen: list, progress: bool) -> tupl
         finished = load_run(path)
         click.echo(f"agad-tf: {path} is finished, nothing is left to train", err=True)
         return path, finished.metrics
-    stored = partial_of(path) / "config.yaml"
+    stored, why = partial_of(path) / "config.yaml", None
     if stored.is_file():
         configuration = configure_again(stored, None if detector == "auto" else detector, config, chosen)
     elif chosen or config is not None:
-        source = dict(chosen).get("source")
-        configuration = configure(_detector(detector, config, source, chosen), config, chosen)
+        detector, why = _detector(detector, config, dict(chosen).get("source"), chosen)
+        configuration = configure(detector, config, chosen)
     else:
         found = "one that was killed before it began" if stored.parent.is_dir() else "none"
         raise InputError(
@@ -150,7 +149,7 @@ def _resumed(path: Path, detector, config, chosen: list, progress: bool) -> tupl
             "needs to start it"
         )
     free = () if stored.is_file() else _free(chosen, config)
-    return path, train_run(configuration, path, progress, resume=True, free=free)
+    return path, train_run(configuration, path, progress, resume=True, free=free, why=why)
 
 
 def _free(chosen: list, config: Path | None) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ def _walk(folder: str, suffixes: tuple[str, ...], above: tuple = ()) -> Iterator
             return
         with os.scandir(folder) as entries:
             # Names alone: of a folder with a million files little more is kept.
-            names = sorted((entry.name, entry.is_dir()) for entry in entries)
+            names = sorted((entry.name, os.path.isdir(entry.path)) for entry in entries)
     except OSError as error:
         yield Sample(folder, error=f"{folder}: expected a readable folder, received: {error.strerror}")
         return

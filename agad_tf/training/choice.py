@@ -14,7 +14,7 @@ ORDER = ("features", "agad", "aa_bigan")
 """For images; tables are left to those that take them."""
 
 
-def choose_detector(source: str | Path | None, names: Sequence[str] = ()) -> tuple[str, str]:
+def choose_detector(source: str | Path | None, names: Sequence[str] = ()) -> tuple[str, str | None]:
     """The detector for a source, and why.
 
     Args:
@@ -23,16 +23,16 @@ def choose_detector(source: str | Path | None, names: Sequence[str] = ()) -> tup
             lacks one of them is not chosen.
 
     Returns:
-        (name, reason).
+        (name, reason); the reason is None where the settings leave no choice.
     """
     able = [name for name in ORDER if _has_all(name, names)]
     if not able:
-        return "agad", "no detector has all of these settings"  # `configure` says which one is unknown
+        return "agad", None  # `configure` says which setting is unknown
     if source is not None and is_table(source):
         tables = [name for name in able if DETECTORS[name].takes_tables]
         return (tables or able)[0], "the data are a table"
     if able[0] != "features":
-        return able[0], "the settings asked for are its own"
+        return able[0], None  # only this one has all the settings
     try:
         weights_file()
     except InputError:

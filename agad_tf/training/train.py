@@ -48,6 +48,7 @@ def train(
     progress: bool = True,
     resume: bool = False,
     free: Collection[str] = (),
+    why: str | None = None,
 ) -> dict:
     """Loads data, splits, trains, evaluates on the test part and writes the run directory.
 
@@ -60,6 +61,7 @@ def train(
         resume: go on from the newest checkpoint in `path`.partial, where there is one; the configuration must
             be the one it was started with.
         free: names of settings that may be chosen by the data and the device, see `small_sets.choose`.
+        why: reason for the detector, told once the data are known to be usable.
 
     Returns:
         The metrics, as written to `metrics.json`.
@@ -78,8 +80,6 @@ def train(
     samples, split = load_split(configuration)
     backbone = configuration["model"].get("backbone")
     chosen = choose(configuration, free, split, images=samples.x.ndim == 4)
-    if chosen is not None and progress:
-        print(f"{samples.name}: {chosen}", file=sys.stderr)
     if configuration["model"].get("backbone") != backbone:  # it decides the size at which images are held
         samples, split = load_split(configuration)
     if samples.x.ndim == 2 and not DETECTORS[configuration["detector"]].takes_tables:
@@ -95,6 +95,8 @@ def train(
     check_masks(samples, split, configuration["model"].get("crop", "stretch"))
     data = inspection.validate(samples, split)
     if progress:
+        for words in filter(None, (why, chosen)):
+            print(f"{samples.name}: {words}", file=sys.stderr)
         print(inspection.table(data), file=sys.stderr)
     # Before networks are built: a seed fixes their first weights.
     keras.utils.set_random_seed(configuration["fit"]["seed"])

@@ -163,8 +163,8 @@ def test_readme_is_short_and_shows_what_comes_out():
     assert len(statements) <= 12
 
 
-def test_figures_of_readme_are_those_of_the_results():
-    """Rows of the README beside columns of the generated page, and the isolation forest's generated row."""
+def test_figures_of_the_summary_are_those_of_the_results():
+    """Rows of the summary beside columns of the generated page, and the isolation forest's generated row."""
 
     def cells(line):
         return [cell.strip() for cell in line.strip().strip("|").split("|")]
@@ -173,7 +173,7 @@ def test_figures_of_readme_are_those_of_the_results():
         (line,) = (line for line in text.splitlines() if line.startswith(f"| {name}"))
         return cells(line)[1:]
 
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = (ROOT / "docs/results/summary.md").read_text("utf-8")
     page = (ROOT / "docs/results/aa_bigan_table2.md").read_text("utf-8")
     sets = row(text, "tables, 1 % labelled anomalies, 10 seeds")
     header = next(cells(line)[1:] for line in page.splitlines() if line.startswith("| table | seeds |"))
@@ -206,6 +206,28 @@ def test_figures_of_readme_are_those_of_the_results():
             _, epochs, runs, last = cells(line)[5:9]
             assert (epochs, runs) == (length, "3")
             assert last.split(" ")[0] == figure.split(" ")[0], (name, of)
+
+
+def test_figures_of_the_readme_are_those_of_the_results():
+    """Each of its numbers stands in the row that it comes from."""
+
+    def row(page, *starts):
+        lines = (ROOT / "docs/results" / page).read_text("utf-8").splitlines()
+        return next(line for line in lines if line.startswith(starts))
+
+    text = (ROOT / "README.md").read_text("utf-8")
+    for start, name, line in (
+        ("solar cells; `features`, no labels", "features.md", "| elpv_mono | 1 | no |"),
+        ("solar cells; `features`, ten labels", "features.md", "| elpv_mono | 1 | yes |"),
+        ("MNIST 8; one-class SVM", "summary.md", "| one-class SVM on pixels"),
+        ("MNIST 8; `agad`, no labels", "summary.md", "| normal images alone"),
+        ("MNIST 8; `agad`, 5 % labels", "summary.md", "| with 5 % labelled"),
+    ):
+        (shown,) = (told for told in text.splitlines() if told.startswith(f"| {start}"))
+        figures = re.findall(r"\d+\.\d", shown)
+        assert figures
+        for figure in figures:
+            assert f" {figure} " in row(name, line), (start, figure)
 
 
 def test_the_navigation_names_pages_that_exist():

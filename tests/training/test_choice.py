@@ -62,11 +62,21 @@ def test_settings_of_one_detector_choose_it():
     assert choose_detector("digits", ["no_such_setting"])[0] == "agad"
 
 
-def test_the_command_says_what_it_chose(sources):
-    """On a source that cannot be trained on: the line comes before the error."""
+def test_the_command_says_what_it_chose(sources, monkeypatch):
+    told = []
+
+    def stop(configuration, path, progress, **how):
+        told.append((configuration["detector"], how["why"]))
+        return {}
+
+    monkeypatch.setattr("agad_tf.training.train.train", stop)
+    monkeypatch.setattr("agad_tf.commands.training.metrics_text", str)
     arguments = ["train", "--data", str(sources / "rows.csv"), "--out", str(sources / "run")]
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 2
-    assert "--detector aa_bigan: the data are a table" in result.stderr
-    result = CliRunner().invoke(main, [*arguments, "--detector", "features"])
-    assert "--detector" not in result.stderr.splitlines()[0]
+    for more in ([], ["--detector", "features"], ["--set", "latent_dim=3"]):
+        result = CliRunner().invoke(main, [*arguments, *more])
+        assert result.exit_code == 0, result.output
+    assert told == [
+        ("aa_bigan", "--detector aa_bigan: the data are a table"),
+        ("features", None),
+        ("aa_bigan", "--detector aa_bigan: the data are a table"),
+    ]
