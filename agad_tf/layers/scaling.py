@@ -55,7 +55,7 @@ class TableScaling(keras.layers.Layer):
     @property
     def exact(self) -> bool:
         """Whether rows are scaled in float64; False in files made before that."""
-        return float(self.adapted) != _ADAPTED_TO_FLOAT32
+        return float(self.adapted.numpy()) != _ADAPTED_TO_FLOAT32
 
     def adapt(self, rows: np.ndarray) -> list[int]:
         """Takes minimum and maximum of each column.

@@ -236,7 +236,7 @@ class AnomalyDetector(AnomalyScorer):
         habits.check_fit_arguments(kwargs)
         if not self.compiled:
             self.compile()
-        if self.is_table and not float(self.preprocess.adapted):
+        if self.is_table and not self.preprocess.adapted.numpy():
             self._identity = learnt_columns(self._identity, x)
         stream = as_stream(x, self.sample_shape, batch_size, "fit")
         if stream is None:

@@ -86,7 +86,7 @@ class FeatureDiscriminator(FeatureScorer):
         taps: list | None = None,
         members: int = 3,
         units: list | tuple = (128, 64),
-        score_share: float = 0.04,
+        score_share: float = 0.012,
         score: str = "auto",
         seed: int = 0,
         crop: str = "stretch",

@@ -88,7 +88,7 @@ class FeatureScorer(AnomalyDetector):
     def scoring_state(self):
         return (*super().scoring_state, "global_mean", "global_whitening")
 
-    def prepare_scoring(self, normals=None, batch_size: int = 256) -> None:
+    def prepare_scoring(self, normals=None, batch_size: int = 32) -> None:
         """Standardises both parts on normals that neither was fitted to; see the class.
 
         Args:
@@ -103,7 +103,7 @@ class FeatureScorer(AnomalyDetector):
                 state.assign(tf.tensor_scatter_nd_update(state.value, [[index]], [value]))
         self.scoring_prepared.assign(1.0)
 
-    def held_out_scores(self, normals=None, batch_size: int = 256) -> dict[str, np.ndarray]:
+    def held_out_scores(self, normals=None, batch_size: int = 32) -> dict[str, np.ndarray]:
         """Scores of training normals by what was not fitted to them, (n,) by part and "fused"; at most 1024.
 
         Args:
@@ -124,7 +124,7 @@ class FeatureScorer(AnomalyDetector):
         }
         return scores | {"fused": self.fuse([scores[name] for name in self.score_names]).numpy()}
 
-    def cross_p_values(self, normals, x, batch_size: int = 256) -> np.ndarray:
+    def cross_p_values(self, normals, x, batch_size: int = 32) -> np.ndarray:
         """p-values of samples from all training normals, none of which was held out; (m,) float64.
 
         For small sets: 240 normals give 240 scores to compare with. The price is a weaker promise, see
