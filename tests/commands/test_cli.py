@@ -187,6 +187,7 @@ def test_export_writes_versions_that_score_alike(run, tmp_path):
     assert (np.abs(received - expected) / np.maximum(1, np.abs(expected))).max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_demo_runs_to_an_agreeing_export(tmp_path):
     result = json.loads(
         invoke(
