@@ -118,12 +118,11 @@ def networks_of(variant: dict):
         layer.range.assign(np.where(deviation > 0, deviation, 1.0))
         return constant
 
-    usual = encoder, generator, *rest = BIGAN_BACKBONES["mlp"]
-    changed = (
-        partial(encoder, **variant.get("encoder", {})),
-        partial(generator, **variant.get("generator", {})),
+    usual = BIGAN_BACKBONES["mlp"]
+    BIGAN_BACKBONES["mlp"] = usual._replace(
+        encoder=partial(usual.encoder, **variant.get("encoder", {})),
+        generator=partial(usual.generator, **variant.get("generator", {})),
     )
-    BIGAN_BACKBONES["mlp"] = (*changed, *rest)
     if variant.get("standardise"):
         TableScaling.adapt = standardise
     try:

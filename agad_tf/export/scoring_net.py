@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from agad_tf.keras_private import flat_layers
 from agad_tf.layers.convolutions import UpConv, WidenConv, drop_gradients
 from agad_tf.models.scorer import AnomalyScorer
 from agad_tf.networks.blocks import ConvBlock
@@ -52,7 +53,7 @@ def fold_batch_norm(network: keras.Model) -> int:
     Returns:
         How many batch norms were folded.
     """
-    pairs = [pair for layer in network._flatten_layers() for pair in _linear_and_norm(layer)]
+    pairs = [pair for layer in flat_layers(network) for pair in _linear_and_norm(layer)]
     for linear, norm in pairs:
         _fold(linear, norm)
     return len(pairs)
@@ -96,7 +97,7 @@ def rearrange_kernels(network: keras.Model) -> None:
     Args:
         network: built; it can no longer be trained.
     """
-    for layer in network._flatten_layers():
+    for layer in flat_layers(network):
         if isinstance(layer, UpConv | WidenConv):
             layer.call = _through_phases(layer)  # of this layer alone, not of its class
 

@@ -12,6 +12,8 @@ from typing import ClassVar
 import keras
 import tensorflow as tf
 
+from agad_tf.keras_private import flat_layers
+
 
 class _FixedConv(keras.layers.Conv2D):
     """A `Conv2D` of fixed geometry whose operation is `operation(x, kernel)` on CPU."""
@@ -91,7 +93,7 @@ def drop_gradients(network: keras.layers.Layer) -> None:
     A gradient of one's own leaves nodes in the graph that keep a runtime from fusing a convolution with what
     follows, and a warning when the graph is loaded.
     """
-    for layer in network._flatten_layers():
+    for layer in flat_layers(network):
         if type(layer) in _OPERATIONS:
             layer.operation = _without_gradient(_OPERATIONS[type(layer)])
 

@@ -37,14 +37,14 @@ class BidirectionalGAN(AnomalyDetector):
     ):
         super().__init__(input_shape, score, **kwargs)
         self.backbone, self.seed, self.crop, self.clip = backbone, seed, crop, clip
-        encoder, generator, _, paper_latent_dim = BIGAN_BACKBONES[self._choose(backbone)]
-        self.latent_dim = paper_latent_dim if latent_dim is None else int(latent_dim)
+        networks = BIGAN_BACKBONES[self._choose(backbone)]
+        self.latent_dim = networks.latent_dim if latent_dim is None else int(latent_dim)
         if self.latent_dim < 1:
             raise InputError(f"latent_dim expects a number of at least 1, received {latent_dim}")
         full = "float64" if self.variable_dtype == "float64" else "float32"
         self.preprocess = preprocessing(self.sample_shape, (0.0, 1.0), crop, clip, full, self.preprocessing)
         policy = self.dtype_policy
-        for name, network in (("encoder", encoder), ("generator", generator)):
+        for name, network in (("encoder", networks.encoder), ("generator", networks.generator)):
             for role in (name, f"scoring_{name}"):
                 # What scores does so in full precision, whatever trains.
                 dtype = policy if role == name else full
@@ -53,8 +53,8 @@ class BidirectionalGAN(AnomalyDetector):
 
     def make_discriminators(self, dtype) -> tuple:
         """The backbone's D of (x, z) and D' of (x, x̂), new."""
-        make = BIGAN_BACKBONES[self._choose(self.backbone)][2]
-        return make(self.sample_shape, self.latent_dim, dtype)
+        networks = BIGAN_BACKBONES[self._choose(self.backbone)]
+        return networks.discriminators(self.sample_shape, self.latent_dim, dtype)
 
     def _choose(self, backbone: str) -> str:
         if backbone not in ("auto", *BIGAN_BACKBONES):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from agad_tf.models.keras_private import follows_schedule
+from agad_tf.keras_private import follows_schedule
 
 
 class EpochDecay(keras.callbacks.Callback):

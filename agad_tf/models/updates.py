@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from agad_tf.models.keras_private import follows_schedule, rate_variable
+from agad_tf.keras_private import follows_schedule, rate_variable
 from agad_tf.replicas import sum_over_replicas
 
 

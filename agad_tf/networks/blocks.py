@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from agad_tf.errors import InputError
+from agad_tf.keras_private import flat_layers
 from agad_tf.layers import RoutedBatchNormalization, SameConv
 
 
@@ -23,7 +24,7 @@ class RoutedNetwork(keras.Model):
 
     def batch_norms(self) -> list[RoutedBatchNormalization]:
         """The routed batch-normalisation layers of this network, at any depth."""
-        return [layer for layer in self._flatten_layers() if isinstance(layer, RoutedBatchNormalization)]
+        return [layer for layer in flat_layers(self) if isinstance(layer, RoutedBatchNormalization)]
 
 
 class ConvBlock(layers.Layer):

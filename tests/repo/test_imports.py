@@ -24,6 +24,7 @@ ORDER = [
         "frames",
         "identity",
         "keras_backend",
+        "keras_private",
         "pixels",
         "replicas",
     },
