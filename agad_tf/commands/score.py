@@ -18,16 +18,16 @@ from agad_tf.files import check_writable
 @click.argument("arguments", nargs=-1, required=True, metavar="[MODEL] PATHS...")
 @click.option("--server", help="Score on a server: http://host:8501/NAME or grpc://host:8500/NAME, no MODEL.")
 @click.option("--out", type=click.Path(path_type=Path),
-              help="File instead of standard output, whole at the end.")  # fmt: skip
+              help="File instead of standard output.")  # fmt: skip
 @click.option("--output-format", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True,
-              help="CSV, or one JSON object a line.")  # fmt: skip
+              help="CSV or JSON lines.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(["auto", "run", "keras", "savedmodel", "tflite", "onnx"]),
               default="auto", show_default=True, help="What MODEL must be.")  # fmt: skip
 @click.option("--heatmaps", type=click.Path(path_type=Path), metavar="DIR",
               help="Also write overlays of heat maps, and the regions found as boxes, into DIR.")  # fmt: skip
-@click.option("--threshold", type=float, help="Decide by it: score > threshold is an anomaly.")
+@click.option("--threshold", type=float, help="A score above it is an anomaly.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True, help="Samples a batch.")
-@click.option("--label-column", help="Name or position (from 0) of the CSV column that is no feature.")
+@click.option("--label-column", help="Name or position (from 0) of the label.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True,
               help="Seconds for each answer of the server.")  # fmt: skip
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
@@ -52,7 +52,6 @@ def score(
              find parts -name '*.png' | agad-tf score saved_models/parts - --output-format jsonl
              agad-tf score --server grpc://localhost:8500/parts new_images/
              agad-tf score runs/first new_images/ --out scores.csv --heatmaps overlays/
-             agad-tf score runs/first new_images/ --engine ray --out scores.csv
 
     With --heatmaps DIR each photograph that a run or a .keras file scores is drawn there at its own size, and
     what stands out from good ones is outlined; regions.csv (or .jsonl) has the boxes: x, y, width, height and

@@ -52,14 +52,14 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 
 @click.command()
 @click.option("--data", help="Folder of images, list.csv, .npz, tfds:NAME, shards, a table, or digits.")
-@click.option("--label-column", help="Name or position (from 0) of the label in a CSV table.")
+@click.option("--label-column", help="Name or position (from 0) of the label.")
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal (repeatable).")
 @click.option("--anomaly-class", "anomaly_classes", multiple=True, help="Class labelled anomalies come from.")
 @click.option("--group", help="Files that belong together: parent (folder), or a pattern: 'part(\\d+)'.")
 @click.option("--gamma", type=float, help="Labelled anomalies a / (n + a), in [0, 1).")
 @click.option(
     "--detector",
-    help="auto, features (images), agad (images), aa_bigan (tables too).  [default: auto: by the data]",
+    help="features, agad, aa_bigan (tables too).  [default: auto]",
 )
 @click.option("--backbone", help="encoder_decoder, unet, unet_plus_plus; of aa_bigan dcgan, lenet.")
 @click.option("--bn-strategy", help="Of agad: shared, adv_prop, freeze, adv_prop_freeze.")
@@ -69,9 +69,9 @@ def demo(out, export_to, json_output, quiet, extra, **options):
     type=click.IntRange(1),
     help="Side the networks work at.  [default: as stored, at most 128]",
 )
-@click.option("--precision", help="auto, float32, mixed_bfloat16 or mixed_float16.")
-@click.option("--rate", type=float, help="False-alarm rate to choose the threshold for.  [default: 0.05]")
-@click.option("--literal", is_flag=True, default=None, help="The paper's algorithm without our stabilisers.")
+@click.option("--precision", help="auto, float32, mixed_bfloat16, mixed_float16")
+@click.option("--rate", type=float, help="Wanted false-alarm rate.  [default: 0.05]")
+@click.option("--literal", is_flag=True, default=None, help="The paper's algorithm alone.")
 @training_options
 @click.option("--config", type=click.Path(path_type=Path), help="YAML in the layout of a run's config.yaml.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory. [default: runs/<data>-<time>]")

@@ -20,13 +20,13 @@ import keras
 import numpy as np
 
 from agad_tf.baselines import BASELINES
-from agad_tf.comparison.recommendation import ENOUGH, FoldScores, Recommendation, folds_of, recommend
+from agad_tf.comparison.recommendation import ENOUGH, FoldScores, Recommendation, figure, folds_of, recommend
 from agad_tf.data.samples import Samples
+from agad_tf.data.sources.load import is_table
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
 from agad_tf.evaluation.evaluation import heat_maps
-from agad_tf.evaluation.metrics import auroc
 from agad_tf.evaluation.summary import summarise
 from agad_tf.files import write_atomically, written_whole
 from agad_tf.training.configuration import DETECTORS, configure
@@ -89,7 +89,10 @@ def compare(
         InputError: data or settings that cannot be used, an unknown detector, or `out` holds a comparison of
             other data.
     """
-    configuration = configure(settings=[("source", str(source)), *settings])
+    # The first detector decides the size at which many photographs are held: that of features is the largest.
+    images = [name for name in detectors or ORDER_OF_IMAGES if name in DETECTORS]
+    wanted = "agad" if is_table(source) or "features" not in images else "features"
+    configuration = configure(wanted, settings=[("source", str(source)), *settings])
     samples, split = load_split(configuration)
     table = samples.x.ndim == 2
     names = _names(detectors, table, split)
@@ -184,8 +187,8 @@ def _train_and_judge(name, samples, split, folds, seconds, settings) -> tuple[di
     held_out = _scores(detector, samples, split.validation_normal)
     row = {"detector": name, "seconds_training": round(took, 2), "milliseconds": round(milliseconds, 3)}
     figures = summarise(labels, test, samples.classes[rows], split.known_classes)
-    for figure in ("auroc", "auroc_known", "auroc_unseen"):
-        row |= {figure: figures[figure], f"{figure}_interval": figures[f"{figure}_interval"]}
+    for shown in ("auroc", "auroc_known", "auroc_unseen"):
+        row |= {shown: figures[shown], f"{shown}_interval": figures[f"{shown}_interval"]}
     row |= _found(held_out, test, labels)
     row |= {
         "weights": _weights(detector),
@@ -204,17 +207,8 @@ def _train_and_judge(name, samples, split, folds, seconds, settings) -> tuple[di
             fold_normals.append(_scores(judge, samples, split.validation_normal))
             fold_anomalies[folds == fold] = _scores(judge, samples, anomalies[folds == fold])
         scores |= {"fold_normals": np.stack(fold_normals), "fold_anomalies": fold_anomalies}
-        row["auroc_left_out"] = float(
-            np.mean(
-                [
-                    auroc(
-                        np.repeat([0, 1], [len(normals), (folds == fold).sum()]),
-                        np.concatenate([normals, fold_anomalies[folds == fold]]),
-                    )
-                    for fold, normals in zip(np.unique(folds), fold_normals, strict=True)
-                ]
-            )
-        )
+        left_out = FoldScores(scores["fold_normals"], scores["fold_anomalies"])
+        row["auroc_left_out"] = figure(left_out, folds)
     return row, scores
 
 

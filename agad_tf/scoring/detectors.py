@@ -171,7 +171,9 @@ def _from_model(model, decision: Decision | None, regions: RegionRule | None = N
     function = tf.function(lambda x: model(x), input_signature=[spec])
 
     def score(values: list[np.ndarray]) -> dict[str, np.ndarray]:
-        return _verdict(function(np.stack(values)).numpy(), decision)
+        x, size = np.stack(values), model.scoring_batch
+        parts = [function(x[start : start + size]).numpy() for start in range(0, len(x), size)]
+        return _verdict(np.concatenate(parts), decision)
 
     opened = _local(score, shape[-1], table, model.identity)
     if table:

@@ -111,3 +111,19 @@ def test_the_command(table, tmp_path):
     assert "take isolation_forest" in result.stdout
     result = CliRunner().invoke(main, [*arguments, "--json"])
     assert json.loads(result.stdout)["recommended"] == "isolation_forest"
+
+
+@pytest.mark.parametrize(
+    ("source", "detectors", "expected"),
+    [("digits", None, "features"), ("digits", ["agad"], "agad"), ("table", None, "agad")],
+)
+def test_photographs_are_held_at_the_size_that_features_need(source, detectors, expected, table, monkeypatch):
+    class Asked(Exception):  # noqa: N818 - no error, it carries what was asked for
+        pass
+
+    def ask(configuration):
+        raise Asked(configuration["detector"])
+
+    monkeypatch.setattr(module, "load_split", ask)
+    with pytest.raises(Asked, match=expected):
+        compare(table if source == "table" else source, detectors)

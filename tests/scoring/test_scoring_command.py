@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from agad_cases import photographs
 from click.testing import CliRunner
 from contracts import check_agreement
@@ -25,6 +26,7 @@ from serving_cases import (
 )
 
 from agad_tf.cli import main
+from agad_tf.models.scorer import AnomalyScorer
 
 IMAGES = ["keras", "versions", "tflite", "http", "grpc"]
 
@@ -216,3 +218,20 @@ def test_what_cannot_be_done_is_told_in_one_line_and_nothing_is_written(models, 
     invoke(keras_file, folder, "--out", tmp_path / "nowhere" / "x.csv", code=2)
     invoke(keras_file, code=2)
     assert not list(tmp_path.glob("scores*"))
+
+
+def test_a_model_is_given_as_many_images_as_it_scores_at_once(models, images, monkeypatch):
+    """Large networks say how many: all of a large batch together would take gigabytes."""
+    folder, contents = images
+    sizes = []
+    usual = AnomalyScorer.call
+    monkeypatch.setattr(AnomalyScorer, "scoring_batch", 3)
+
+    def watched(self, x, training=False):
+        tf.py_function(lambda count: sizes.append(int(count)), [tf.shape(x)[0]], [])
+        return usual(self, x, training)
+
+    monkeypatch.setattr(AnomalyScorer, "call", watched)
+    rows = rows_of(invoke(*models["keras"], folder, code=3).stdout)
+    check_rows(rows, contents)
+    assert max(sizes) == 3
