@@ -18,3 +18,8 @@ def rate_variable(optimizer: keras.optimizers.Optimizer):
 def flat_layers(network: keras.layers.Layer) -> list[keras.layers.Layer]:
     """A network and all layers inside of it, however deep."""
     return list(network._flatten_layers())
+
+
+def forget_weight(layer: keras.layers.Layer, weight: keras.Variable) -> None:
+    """Takes a weight out of a layer, which another one is to stand for."""
+    layer._untrack_variable(weight)

@@ -1,4 +1,4 @@
-"""The other detectors of the papers' tables, under the contract of `AGAD` and `AABiGAN`.
+"""The other detectors: those of the papers' tables, and simple ones; under the contract of `AGAD`.
 
 `BASELINES` is name to class; TensorFlow loads when it is first looked at. `NAMES` can be had without.
 """
@@ -14,14 +14,19 @@ _CLASSES = {
     "skip_ganomaly": ("agad_tf.baselines.skip_ganomaly", "SkipGANomaly"),
     "alad": ("agad_tf.baselines.alad", "ALAD"),
     "f_anogan": ("agad_tf.baselines.f_anogan", "FAnoGAN"),
+    "mahalanobis": ("agad_tf.baselines.on_features", "Mahalanobis"),
+    "nearest_patches": ("agad_tf.baselines.on_features", "NearestPatches"),
+    "pca": ("agad_tf.baselines.pca", "PCA"),
     "oc_svm": ("agad_tf.baselines.classical", "OneClassSVM"),
     "oc_svm_hybrid": ("agad_tf.baselines.classical", "HybridOneClassSVM"),
     "isolation_forest": ("agad_tf.baselines.classical", "IsolationForest"),
-    "neighbours": ("agad_tf.baselines.classical", "Neighbours"),
+    "neighbours": ("agad_tf.baselines.neighbours", "Neighbours"),
     "gradient_boosting": ("agad_tf.baselines.boosting", "GradientBoosting"),
     "stacked": ("agad_tf.baselines.boosting", "Stacked"),
 }
 
+FITTED_ONCE = ("mahalanobis", "nearest_patches", "pca", "neighbours")
+"""Those with a closed form, which `agad-tf train` takes too."""
 NAMES: tuple[str, ...] = tuple(_CLASSES)
 """The baselines' names."""
 

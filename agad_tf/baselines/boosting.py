@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.neighbors import NearestNeighbors
 
-from agad_tf.baselines.classical import ClassicalDetector, IsolationForest, Neighbours, positive
+from agad_tf.baselines.classical import ClassicalDetector, IsolationForest, positive
 from agad_tf.errors import InputError
 
 FOLDS = 5
 """Parts of the training normals; the unsupervised scores of each come from a fit to the others."""
+NEIGHBOUR = 5
+"""Whose distance is a column."""
 
 
 class GradientBoosting(ClassicalDetector):
@@ -69,15 +72,12 @@ class Stacked(GradientBoosting):
         self._unsupervised = self._fitted(normals)
         super()._estimate(normals, anomalies=anomalies, **how)
 
-    def _fitted(self, normals: np.ndarray) -> list[ClassicalDetector]:
-        made = []
-        for kind in (IsolationForest, Neighbours):
-            detector = kind(self.sample_shape, self.seed, self.crop, self.clip)
-            detector.preprocess = self.preprocess
-            detector.compile()
-            detector._estimate(normals)
-            made.append(detector)
-        return made
+    def _fitted(self, normals: np.ndarray) -> tuple[IsolationForest, NearestNeighbors]:
+        forest = IsolationForest(self.sample_shape, self.seed, self.crop, self.clip)
+        forest.preprocess = self.preprocess
+        forest.compile()
+        forest._estimate(normals)
+        return forest, NearestNeighbors().fit(self._flat(normals))
 
     def _columns(self, x, held_out=False):
         if not held_out:
@@ -89,5 +89,7 @@ class Stacked(GradientBoosting):
             rows[fold == part] = self._with_scores(x[fold == part], self._fitted(others))
         return rows
 
-    def _with_scores(self, x: np.ndarray, detectors: list[ClassicalDetector]) -> np.ndarray:
-        return np.column_stack([self._flat(x), *(detector._score(x) for detector in detectors)])
+    def _with_scores(self, x: np.ndarray, detectors) -> np.ndarray:
+        (forest, neighbours), flat = detectors, self._flat(x)
+        distances, _ = neighbours.kneighbors(flat, min(NEIGHBOUR, neighbours.n_samples_fit_))
+        return np.column_stack([flat, forest._score(x), distances[:, -1]])

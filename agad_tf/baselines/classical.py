@@ -1,4 +1,4 @@
-"""Detectors from scikit-learn: one-class SVM on samples or on codes, isolation forest, neighbours.
+"""Detectors from scikit-learn: one-class SVM on samples or on codes, isolation forest.
 
 They have the verbs of the Keras detectors. Training is one step: for callbacks `fit` is one epoch, whatever
 `epochs` says (the hybrid trains its autoencoder for so many). They are not saved: training takes seconds.
@@ -13,7 +13,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from sklearn.ensemble import IsolationForest as SklearnIsolationForest
-from sklearn.neighbors import NearestNeighbors as SklearnNearestNeighbors
 from sklearn.svm import OneClassSVM as SklearnOneClassSVM
 
 from agad_tf.baselines.autoencoder import Autoencoder
@@ -263,32 +262,6 @@ class IsolationForest(ClassicalDetector):
 
     def _score(self, x):
         return -self.estimator.score_samples(self._flat(x))
-
-
-class Neighbours(ClassicalDetector):
-    """Distance to the k-th nearest normal of the training part, over scaled values.
-
-    Labelled anomalies are left out of training. A sample of the training part has itself among its
-    neighbours.
-
-    Source: Ramaswamy, Rastogi and Shim, Efficient Algorithms for Mining Outliers from Large Data Sets, SIGMOD
-    2000, section 2.
-    """
-
-    def compile(self, k: int = 5):
-        """The number of neighbours.
-
-        Args:
-            k: which neighbour's distance is the score, at least 1; the last one where there are fewer.
-        """
-        self.settings = {"k": positive("k", k)}
-
-    def _estimate(self, normals, **how):
-        self.estimator = SklearnNearestNeighbors().fit(self._flat(normals))
-
-    def _score(self, x):
-        k = min(self.settings["k"], self.estimator.n_samples_fit_)
-        return self.estimator.kneighbors(self._flat(x), n_neighbors=k)[0][:, -1]
 
 
 def positive(name: str, value: int) -> int:

@@ -29,6 +29,7 @@ class Classifier(Baseline):
     """
 
     score_names = ("logit",)
+    reconstructs = False
     takes_tables = True
     paper_epochs = 150
 

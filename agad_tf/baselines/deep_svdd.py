@@ -40,6 +40,7 @@ class DeepSVDD(Baseline):
     """
 
     score_names = ("distance",)
+    reconstructs = False
     takes_tables = True
     uses_anomalies = False
     paper_epochs = 300  # 150 for each phase

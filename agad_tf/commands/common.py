@@ -134,6 +134,10 @@ def metrics_text(result: dict) -> str:
             f"pixels: AUROC {result['pixel_auroc']:.4f}, per-region overlap {result['pro']:.4f} "
             f"on {result['n_masks']} masks"
         )
+    if result.get("baseline"):
+        from agad_tf.evaluation.wording import beside_line
+
+        lines.append(beside_line(result["baseline"]))
     if "seconds_training" in result:
         lines.append(f"trained in {result['seconds_training']:.0f} s")
     if "report" in result:

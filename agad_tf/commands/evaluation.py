@@ -20,8 +20,13 @@ from agad_tf.csv_rows import position_or_name
     flag_value=Path("report.html"),
     help="Also write a report, one HTML file. [default name: report.html]",
 )
+@click.option(
+    "--baseline/--no-baseline",
+    default=True,
+    help="Say how a simple detector does on the run's own test; computed once.",
+)
 @as_json
-def evaluate(run, data, label_column, normal_classes, report, json_output):
+def evaluate(run, data, label_column, normal_classes, report, baseline, json_output):
     """Score the test part of a RUN, or other labelled data, and print the metrics.
 
     \b
@@ -32,12 +37,15 @@ def evaluate(run, data, label_column, normal_classes, report, json_output):
     with quiet_stdout():
         quiet_tensorflow()
         from agad_tf.evaluation.report import write_report
+        from agad_tf.training.beside import kept_beside
         from agad_tf.training.evaluate import judge
         from agad_tf.training.open import evaluation_data, load_run
 
         finished = load_run(run)
         samples, split = evaluation_data(finished, data, list(normal_classes), position_or_name(label_column))
         evaluation = judge(finished.model, samples, split, finished.calibration, finished.regions)
+        if baseline and data is None:
+            evaluation.metrics["baseline"] = kept_beside(evaluation, finished.path)
         result = dict(evaluation.metrics)
         if report is not None:
             title = finished.path.name if data is None else f"{finished.path.name} on {data}"

@@ -59,7 +59,8 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 @click.option("--gamma", type=float, help="Labelled anomalies a / (n + a), in [0, 1).")
 @click.option(
     "--detector",
-    help="features, agad, aa_bigan (tables too).  [default: auto]",
+    help="features, agad, aa_bigan (tables too); simple ones: mahalanobis, nearest_patches, pca, neighbours "
+    "(tables too).  [default: auto]",
 )
 @click.option("--backbone", help="encoder_decoder, unet, unet_plus_plus; of aa_bigan dcgan, lenet.")
 @click.option("--bn-strategy", help="Of agad: shared, adv_prop, freeze, adv_prop_freeze.")

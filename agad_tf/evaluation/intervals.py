@@ -44,16 +44,14 @@ def delong_variance(labels: ArrayLike, scores: ArrayLike) -> float:
     Raises:
         InputError: see `check_labels_and_scores`; fewer than two normals or anomalies.
     """
-    anomaly, values = check_labels_and_scores(labels, scores)
+    anomaly, _ = check_labels_and_scores(labels, scores)
     m, n = int(anomaly.sum()), int((~anomaly).sum())
     if min(m, n) < 2:
         raise InputError(
             f"DeLong's variance needs at least 2 normals and 2 anomalies, received {n} and {m}: "
             "add samples, or use auroc_interval, which has a wider bound for this case."
         )
-    ranks = stats.rankdata(values)
-    above = (ranks[anomaly] - stats.rankdata(values[anomaly])) / n
-    below = 1 - (ranks[~anomaly] - stats.rankdata(values[~anomaly])) / m
+    above, below = _placements(labels, scores)
     return float(above.var(ddof=1) / m + below.var(ddof=1) / n)
 
 
@@ -89,6 +87,47 @@ def auroc_interval(labels: ArrayLike, scores: ArrayLike, confidence: float = 0.9
     variance = delong_variance(labels, scores) if k > 1 else 0.0
     half = stats.norm.isf(tail) * math.sqrt(variance or spread / k) / spread
     return float(special.expit(special.logit(area) - half)), float(special.expit(special.logit(area) + half))
+
+
+def auroc_difference(
+    labels: ArrayLike, scores: ArrayLike, others: ArrayLike, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """AUROC of scores less that of other scores of the same samples, with its interval: paired, by DeLong.
+
+    The variance is that of `delong_variance` with the differences of the placement values.
+
+    Args:
+        labels: (n,), 0 or 1, at least two of each for an interval.
+        scores, others: (n,), higher is more anomalous.
+        confidence: above 0 and below 1.
+
+    Returns:
+        (difference, low, high); from -1 to 1 with a single sample of a kind, which tells nothing.
+
+    Raises:
+        InputError: see `check_labels_and_scores`; ``confidence`` out of range.
+    """
+    anomaly, _ = check_labels_and_scores(labels, scores)
+    tail = (1 - check_share(confidence, "confidence")) / 2
+    difference = auroc(labels, scores) - auroc(labels, others)
+    if min(anomaly.sum(), (~anomaly).sum()) < 2:
+        return difference, -1.0, 1.0
+    above, below = (
+        one - other
+        for one, other in zip(_placements(labels, scores), _placements(labels, others), strict=True)
+    )
+    deviation = math.sqrt(above.var(ddof=1) / above.size + below.var(ddof=1) / below.size)
+    half = float(stats.norm.isf(tail)) * deviation
+    return difference, max(-1.0, difference - half), min(1.0, difference + half)
+
+
+def _placements(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Share of normals below each anomaly, and of anomalies above each normal, ties half."""
+    anomaly, values = check_labels_and_scores(labels, scores)
+    ranks = stats.rankdata(values)
+    above = (ranks[anomaly] - stats.rankdata(values[anomaly])) / (~anomaly).sum()
+    below = 1 - (ranks[~anomaly] - stats.rankdata(values[~anomaly])) / anomaly.sum()
+    return above, below
 
 
 def bootstrap_intervals(

@@ -34,6 +34,25 @@ def percent(share: float) -> str:
     return f"{100 * share:.4g} %"
 
 
+def beside_line(found: Mapping) -> str:
+    """How the cheapest baseline did beside a detector, in one line.
+
+    Args:
+        found: what `agad_tf.training.beside.beside` gives.
+    """
+    low, high = (abs(100 * bound) for bound in found["difference_interval"])
+    own, other = in_percent(found["auroc_of_detector"]), in_percent(found["auroc"])
+    start = f"The simple baseline {found['detector']} reaches an AUROC of {other} on this test"
+    if found["ahead"]:
+        return (
+            f"{start} and is AHEAD: this detector reaches {own} (95 % interval of the lead {low:.1f} to "
+            f"{high:.1f}). Take the baseline, or see what suits the data: agad-tf compare"
+        )
+    if found["behind"]:
+        return f"{start}; this detector is ahead with {own}."
+    return f"{start}, this detector {own}: on so few samples the two cannot be told apart."
+
+
 def promise(calibration: dict) -> str:
     """What a threshold was chosen for, in half a sentence.
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from agad_tf import edge
+from agad_tf.baselines import BASELINES, FITTED_ONCE
 from agad_tf.errors import InputError
 from agad_tf.export.agreement import FLOAT32, agreement, rounded_size
 from agad_tf.models import AGAD, AABiGAN, FeatureDiscriminator
@@ -39,11 +40,13 @@ def score_parts(model: AnomalyScorer) -> list[dict]:
     Raises:
         InputError: a detector whose score has no formula outside of its graph.
     """
-    known = _PARTS.get(type(model))
+    known = _PARTS.get(type(model)) or getattr(model, "outside_parts", None)
     if known is None:
+        able = ", ".join(
+            [*(cls.__name__ for cls in _PARTS), *(BASELINES[name].__name__ for name in FITTED_ONCE)]
+        )
         raise InputError(
-            f"expected one of the detectors {', '.join(cls.__name__ for cls in _PARTS)}, received "
-            f"{type(model).__name__}: export it as SavedModel"
+            f"expected one of the detectors {able}, received {type(model).__name__}: export it as SavedModel"
         )
     means, deviations = np.asarray(model.score_means), np.asarray(model.score_deviations)
     return [
@@ -87,7 +90,11 @@ def graph_outputs(model: AnomalyScorer) -> Callable[[tf.Tensor], dict[str, tf.Te
             given["patch_logits"] = model.scoring_discriminator(grid, training=False)
         return given
 
-    return {AGAD: agad, AABiGAN: aa_bigan, FeatureDiscriminator: features}[type(model)]
+    def outside(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: value for name, value in model.outside_outputs(x).items() if name in wanted}
+
+    of_type = {AGAD: agad, AABiGAN: aa_bigan, FeatureDiscriminator: features}
+    return of_type.get(type(model), outside)
 
 
 def input_description(model: AnomalyScorer) -> dict:

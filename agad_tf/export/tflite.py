@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from agad_tf import edge
+from agad_tf.baselines.fitted_once import FittedOnce
 from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.export import recipe
@@ -19,7 +20,8 @@ from agad_tf.export.model_card import model_card
 from agad_tf.export.scoring_net import scoring_twin
 from agad_tf.export.versions import check_new_file
 from agad_tf.files import written_whole
-from agad_tf.models import AnomalyDetector, FeatureDiscriminator
+from agad_tf.models import AnomalyDetector
+from agad_tf.models.feature_scorer import FeatureScorer
 
 PRECISIONS = ("float32", "float16", "int8")
 REPRESENTATIVE = 256
@@ -70,9 +72,9 @@ def tflite_bytes(model: AnomalyDetector, precision: str, representative: np.ndar
     """The converted graph; see `export_tflite`."""
     if precision not in PRECISIONS:
         raise InputError(f"precision expects one of {', '.join(PRECISIONS)}, received {precision!r}")
-    if precision == "int8" and isinstance(model, FeatureDiscriminator):
+    if precision == "int8" and isinstance(model, FeatureScorer | FittedOnce):
         raise InputError(
-            "precision int8 expects a detector with networks of its own, received one on frozen features, "
+            f"precision int8 expects a detector with networks of its own, received {type(model).__name__}, "
             "whose statistics 256 levels do not hold: take float32 or float16"
         )
     twin = scoring_twin(model)

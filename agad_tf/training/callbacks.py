@@ -49,7 +49,7 @@ class ProgressBar(keras.callbacks.Callback):
         total = self.params["epochs"] * steps
         if not self.disable and quota is not None:
             tqdm.write(f"{describe_quota(quota)}, {steps} steps an epoch, {total} in all", file=sys.stderr)
-        if total < FEW_STEPS:
+        if total < FEW_STEPS and self.model.trained_by():
             logger.warning(
                 "only %d training steps in all, where 100 to 200 are a good beginning: raise --epochs, or "
                 "lower --batch-size and --min-anomalies",

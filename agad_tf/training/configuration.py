@@ -10,23 +10,27 @@ from typing import Any
 
 import yaml
 
+from agad_tf.baselines import BASELINES, FITTED_ONCE
+from agad_tf.baselines import NAMES as BASELINE_NAMES
 from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
 from agad_tf.models import AGAD, AABiGAN, AnomalyDetector, FeatureDiscriminator
 from agad_tf.training import hardware, loading
+from agad_tf.training.beside import beside
 from agad_tf.training.checkpoints import Checkpoints
 
 DETECTORS: dict[str, type[AnomalyDetector]] = {
     "agad": AGAD,
     "aa_bigan": AABiGAN,
     "features": FeatureDiscriminator,
+    **{name: BASELINES[name] for name in FITTED_ONCE},
 }
-EPOCHS = {"agad": 15, "aa_bigan": 40, "features": 5}
+EPOCHS = {"agad": 15, "aa_bigan": 40, "features": 5} | dict.fromkeys(FITTED_ONCE, 1)
 """Neither paper's number: AGAD's is not known, AA-BiGAN's 200 and more are long for a first look."""
 MOST_SEEDS = 2**32
 """NumPy's and Keras' global generators take no more."""
-CHANGEABLE = ("hardware", "checkpoints")
+CHANGEABLE = ("hardware", "checkpoints", "report")
 """Sections that may be other ones when a run goes on: they say how it trains, not what."""
 _NO_SETTINGS = {"self", "kwargs", "samples", "input_shape", "x", "y", "verbose", "callbacks", "name"}
 _NO_SETTINGS |= {"validation_data", "initial_epoch", "steps_per_epoch", "run_eagerly"}
@@ -37,6 +41,7 @@ _NO_SETTINGS |= {
     "resume",
     "identity",
     "features_folder",
+    "evaluation",
 }
 _NO_SETTINGS |= {"validation_split", "shuffle"}  # a run splits by itself
 
@@ -50,7 +55,8 @@ def defaults(detector: str = "agad") -> Configuration:
         InputError: unknown detector.
     """
     if detector not in DETECTORS:
-        raise InputError(f"detector expects one of {', '.join(DETECTORS)}, received {detector!r}")
+        known = f"detector expects one of {', '.join(DETECTORS)}, received {detector!r}"
+        raise InputError(known + (": it is for agad-tf compare alone" if detector in BASELINE_NAMES else ""))
     sections = {
         section: {name: parameter.default for name, parameter in parameters.items()}
         for section, parameters in _parameters(detector).items()
@@ -250,6 +256,7 @@ def _parameters(detector: str) -> dict[str, dict[str, inspect.Parameter]]:
         "calibration": {name: value for name, value in calibration.items() if name not in given},
         "hardware": _signature(hardware.prepare),
         "checkpoints": _signature(Checkpoints.__init__),
+        "report": _signature(beside),
     }
 
 

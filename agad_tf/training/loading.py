@@ -90,8 +90,13 @@ def _held(store: FileStore, size: tuple[int, int] | None, backbone: str | None) 
 
 
 def default_image_size(stored: tuple[int, int], backbone: str) -> tuple[int, int]:
-    """The smallest size from 32 up that the backbone takes and that loses no pixel, at most 128."""
-    if backbone == "features":
+    """The smallest size from 32 up that the backbone takes and that loses no pixel, at most 128.
+
+    Pixels as they are (pca, neighbours) are looked at up to 64 a side, features up to 256.
+    """
+    if backbone in ("pca", "neighbours"):
+        return tuple(min(side, 64) for side in stored)
+    if backbone in ("features", "mahalanobis", "nearest_patches"):
         # Tiny images are enlarged: on grids of fewer than 6×6 patches there is little to tell apart.
         return tuple(min(max(96, -(-side // 16) * 16), 256) for side in stored)
     if backbone not in ("unet", "unet_plus_plus"):  # the others take squares whose side is a power of 2

@@ -21,6 +21,8 @@ from agad_tf.files import rename_whole, write_atomically
 from agad_tf.models import AnomalyDetector, FeatureDiscriminator
 from agad_tf.replicas import from_chief, is_chief
 from agad_tf.training import hardware, known_samples, stored_scores
+from agad_tf.training.beside import FILE as BASELINE
+from agad_tf.training.beside import beside
 from agad_tf.training.callbacks import ProgressBar
 from agad_tf.training.checkpoints import Checkpoints
 from agad_tf.training.configuration import DETECTORS, Configuration, calibration_defaults
@@ -144,6 +146,10 @@ def train(
                 partial / FEATURES,
             )
         shutil.rmtree(partial / FEATURES, ignore_errors=True)  # other detectors have none
+        simple = beside(evaluation, **configuration["report"]) if chief else None
+        if simple is not None:
+            metrics["baseline"] = simple
+            write_json(partial / BASELINE, simple)
         metrics |= {
             "selection": "last",
             "seed": configuration["fit"]["seed"],

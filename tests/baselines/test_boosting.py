@@ -19,7 +19,8 @@ def rows(seed=0, normals=200, anomalies=20):
 
 
 def fitted(name, **settings):
-    detector = BASELINES[name]((12,))
+    own = {"k": settings.pop("k")} if "k" in settings else {}
+    detector = BASELINES[name]((12,), **own)
     detector.compile(**settings)
     detector.fit(*rows(), verbose=0)
     return detector

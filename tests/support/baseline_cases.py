@@ -7,7 +7,7 @@ import numpy as np
 from agad_cases import photographs, values
 from bigan_cases import rows
 
-from agad_tf.baselines import BASELINES
+from agad_tf.baselines import BASELINES, FITTED_ONCE
 from agad_tf.identity import Identity
 
 GREY, COLOUR, ROWS = (16, 16, 1), (16, 16, 3), (5,)
@@ -20,12 +20,13 @@ SMALL = {
     "f_anogan": {"latent_dim": 4},
     "isolation_forest": {},
     "oc_svm": {},
-    "neighbours": {},
     "gradient_boosting": {},
     "stacked": {},
 }
-KERAS = tuple(name for name in BASELINES if issubclass(BASELINES[name], keras.Model))
-CLASSICAL = tuple(name for name in BASELINES if name not in KERAS)
+KERAS = tuple(
+    name for name in BASELINES if issubclass(BASELINES[name], keras.Model) and name not in FITTED_ONCE
+)
+CLASSICAL = tuple(name for name in BASELINES if name not in (*KERAS, *FITTED_ONCE))
 
 
 @functools.cache

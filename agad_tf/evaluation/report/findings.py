@@ -15,6 +15,7 @@ from agad_tf.evaluation.report.maps import Maps
 from agad_tf.evaluation.wording import (
     PerThousand,
     auroc_verdict,
+    beside_line,
     counted,
     in_percent,
     per_thousand,
@@ -142,6 +143,12 @@ class Findings:
             return "How well this detector tells anomalies from normal samples is not known."
         only = "anomalies" if self.n_anomaly else "normal samples"
         return f"This test holds {only} only: how well both are told apart cannot be said."
+
+    @property
+    def beside(self) -> str | None:
+        """How a simple baseline did; None where that is not known."""
+        found = self.metrics.get("baseline")
+        return beside_line(found) if found else None
 
     @property
     def tiles(self) -> list[Tile]:

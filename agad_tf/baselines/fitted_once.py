@@ -1,0 +1,120 @@
+"""What the detectors share that are fitted in one pass over the normals: no gradient, no steps, no labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from agad_tf.errors import InputError
+from agad_tf.models.detector import AnomalyDetector
+from agad_tf.models.inputs import learnt_columns
+
+LARGEST = 1 << 24
+"""Numbers that a fit holds at once, 64 MB of float32; of more samples some are drawn."""
+
+
+class FittedOnce(AnomalyDetector):
+    """Base of detectors with a closed form; a subclass fits its weights in `fit_to`.
+
+    For callbacks, checkpoints and validation `fit` is one epoch, of arrays of one step, whatever is asked
+    for. Fitted again, a detector forgets what it was fitted to before.
+    """
+
+    uses_anomalies = False
+    guarded_error = None
+
+    def fit_to(self, normals) -> None:
+        """Fits the weights to training normals as `check_samples` gives them, all of them."""
+        raise NotImplementedError(f"{type(self).__name__} must define fit_to(normals)")
+
+    def trained_by(self):
+        return {}
+
+    def compile(self, jit_compile: bool | str = "auto", run_eagerly: bool = False):
+        """There is nothing to choose.
+
+        Args:
+            jit_compile: XLA; "auto" is on for a GPU and off on a CPU.
+            run_eagerly: as in Keras, for debugging.
+        """
+        settings = {"jit_compile": jit_compile, "run_eagerly": run_eagerly}
+        self.compile_with({"optimizer": keras.optimizers.SGD()}, settings)  # moves nothing
+
+    def step_function(self):
+        return lambda iterator: {}
+
+    def training_callbacks(self):
+        return []
+
+    def decay_of_averages(self, steps_per_epoch):
+        return 0.0
+
+    def choose_score(self, has_anomalies):
+        return self.score_names[0]
+
+    def fit(self, x=None, y=None, batch_size=32, epochs=1, *, min_anomalies=1, augment=None, **kwargs):
+        """Fits to the normals among the samples; labelled anomalies are left out.
+
+        Args:
+            x, y: as in `AnomalyDetector.fit`; of a dataset of images the first 1024 normals are taken.
+            batch_size, epochs, min_anomalies: of detectors that train by steps; without effect here.
+            augment: not to be had.
+            kwargs: as there.
+        """
+        kwargs["min_anomalies"] = min_anomalies
+        if augment is not None:
+            raise InputError(f"augment expects None, received some: {type(self).__name__} makes no steps")
+        self._training_normals = None
+        if isinstance(x, tf.data.Dataset | keras.utils.PyDataset) or x is None:
+            return super().fit(x, y, batch_size, 1, **kwargs)
+        if not self.compiled:
+            self.compile()
+        if self.is_table and not self.preprocess.adapted.numpy():
+            self._identity = learnt_columns(self._identity, x)
+        x, y = self._check_labelled(x, y)
+        self._training_normals = x[y == 0]
+        try:
+            return super().fit(x, y, batch_size, 1, **kwargs | {"steps_per_epoch": 1})
+        finally:
+            self._training_normals = None
+
+    def adapt(self, normals) -> None:
+        """Fits to these normals and nothing more: no checks, no callbacks, no validation.
+
+        Args:
+            normals: as `check_samples` gives them.
+        """
+        self._adapt(normals)
+        self.prepare_scoring()
+
+    def _adapt(self, normals):
+        super()._adapt(normals)
+        self.fit_to(normals if self._training_normals is None else self._training_normals)
+        self.predict_function = None  # it was traced for the weights before
+
+    def prepare_scoring(self, normals=None, batch_size=256):
+        """Nothing is left to do after `fit`."""
+        self.scoring_prepared.assign(1.0)
+
+    def observe(self, batch):
+        """There is no batch norm."""
+
+    def standardise(self, scores: dict[str, np.ndarray]) -> None:
+        """Sets the constants of the fused score from scores of normals, by part."""
+        found = [scores[name] for name in self.score_names]
+        self.score_means.assign([values.mean() for values in found])
+        self.score_deviations.assign([max(values.std(), 1e-12) for values in found])
+
+    def drawn(self, normals, most: int):
+        """At most so many of the normals, drawn by the seed, in their order."""
+        if len(normals) <= most:
+            return normals
+        return normals[np.sort(np.random.default_rng(self.seed).permutation(len(normals))[:most])]
+
+    def prepared(self, normals, size: int = 64) -> Iterator[np.ndarray]:
+        """Normals as the score takes them, batch by batch."""
+        for start in range(0, len(normals), size):
+            yield np.asarray(self.preprocess(tf.constant(np.asarray(normals[start : start + size]))))
