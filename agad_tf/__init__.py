@@ -12,6 +12,8 @@ _LAZY = {
     "AABiGAN": "agad_tf.models",
     "AGAD": "agad_tf.models",
     "FeatureDiscriminator": "agad_tf.models",
+    "TableEncoding": "agad_tf.encoding",
+    "table_encoding": "agad_tf.frames",
     "quota_batches": "agad_tf.data.batches.quota",
     "compare": "agad_tf.comparison.compare",
     "load_samples": "agad_tf.data.sources.load",

@@ -24,10 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from agad_tf.columns import LABEL_NAMES, feature_columns
+from agad_tf.encoding import MISSING, TableEncoding
 from agad_tf.errors import InputError
 from agad_tf.identity import Identity
-
-MISSING = frozenset(("", "?", "na", "n/a", "nan", "null", "none"))
 
 _SEPARATORS = (";", "\t", ",")  # in this order where several fit: a comma may be a decimal comma
 _SAMPLE_ROWS = 200  # rows that tell the dialect
@@ -193,6 +192,7 @@ def numeric_rows(
         path: of the file.
         features: columns that the detector takes.
         identity: of the detector; where it has names of columns, those of the header are matched with them.
+            Where it has an encoding, categories become codes and missing values NaN.
         label_column: name or position (from 0) of a column that is no feature.
 
     Yields:
@@ -204,27 +204,43 @@ def numeric_rows(
     file = CsvFile(path, identity.columns or (), label_column)
     order = feature_columns(file.names, file.width, features, identity, label_column, str(path))
     for record in file:
-        values = record.error or _values(file, record, order)
+        values = record.error or _values(file, record, order, identity.encoding)
         yield record.line, f"{path}: line {record.line}: {values}" if isinstance(values, str) else values
 
 
-def _values(file: CsvFile, record: Record, order: list[int]) -> np.ndarray | str:
+def _values(
+    file: CsvFile, record: Record, order: list[int], encoding: TableEncoding | None
+) -> np.ndarray | str:
     if record.blank:
         return "expected numbers, received an empty row: fill or remove it"
     row = []
-    for position in order:
-        value = file.number(record.cells[position])
+    for index, position in enumerate(order):
+        if encoding is not None and encoding.categories[index] is not None:
+            value = encoding.code(index, record.cells[position])
+            value = "" if value != value else value
+        else:
+            value = file.number(record.cells[position])
+        if value == "" and encoding is not None and encoding.allows_gaps:
+            value = np.nan
         if isinstance(value, str):
             reason = value or "expected a number, received an empty cell or a missing value"
             name = repr(file.names[position]) if file.names else position
             return f"{reason} in column {name}: correct the line"
         row.append(value)
-    return finite_row(np.array(row, np.float64))
+    return finite_row(np.array(row, np.float64), encoding)
 
 
-def finite_row(row: np.ndarray) -> np.ndarray | str:
+def finite_row(row: np.ndarray, encoding: TableEncoding | None = None) -> np.ndarray | str:
     """A row as float64, or why it is none: scaled rows are float32, so values must be within that."""
     row = row.astype(np.float64)
+    if encoding is not None:
+        bad = np.flatnonzero(~encoding.usable(row))
+        if not len(bad):
+            return row
+        if encoding.categories[bad[0]] is not None and np.isfinite(row[bad[0]]):
+            known = len(encoding.categories[bad[0]])
+            return f"expected codes from 0 to {known} in column {bad[0]}, received {row[bad[0]]:g}: encode it"
+        return "expected finite numbers within float32, received a missing or infinite value: correct the row"
     if (np.abs(row) <= np.finfo(np.float32).max).all():  # False for NaN too
         return row
     return "expected finite numbers within float32, received a missing or infinite value: correct the row"

@@ -189,8 +189,16 @@ class EdgeModel:
                     f"expected rows of numbers (n, {shape[0]}), received {samples.dtype} {samples.shape}: "
                     "give the columns of training, in their order"
                 )
-            if not np.isfinite(samples).all():
-                raise InputError("expected finite numbers, received NaN or infinity: clean the rows")
+            encoding = self.identity.encoding
+            if not (np.isfinite(samples) if encoding is None else encoding.usable(samples)).all():
+                raise InputError(
+                    "expected finite numbers, received NaN or infinity: clean the rows"
+                    if encoding is None
+                    else "expected numbers and codes of the categories of training, received others, or a "
+                    "missing value: clean the rows"
+                )
+            if encoding is not None:
+                samples = encoding.expanded(samples.astype(np.float64), np.array(about["fill"]))
             # Exports of before were made with rows that had been rounded to float32.
             exact = np.float64 if about.get("rows") == "float64" else np.float32
             scaled = samples.astype(exact) - np.array(about["minimum"], exact)
@@ -321,8 +329,12 @@ def _check_metadata(metadata: dict) -> None:
     if not all(type(side) is int and side > 0 for side in shape):
         raise ValueError(f"shape {shape}")
     if table:
-        _check_numbers("minimum", about["minimum"], shape[0])
-        _check_numbers("range", about["range"], shape[0])
+        encoding = Identity.from_dict(metadata.get("identity")).encoding
+        width = shape[0] if encoding is None else encoding.width
+        if encoding is not None:
+            _check_numbers("fill", about["fill"], shape[0])
+        _check_numbers("minimum", about["minimum"], width)
+        _check_numbers("range", about["range"], width)
         _check_numbers("clip", [] if about["clip"] is None else [about["clip"]])
     else:
         _check_numbers("value_range", about["value_range"], 2)

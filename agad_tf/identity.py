@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from agad_tf.encoding import TableEncoding
 from agad_tf.errors import InputError
 
 logger = logging.getLogger("agad_tf")
@@ -33,6 +34,7 @@ class Identity:
         columns: names of the columns in the model's order (tables that had names), else None.
         smallest, largest: range of the values that training saw (float images), else None.
         preprocessing: version of the resize, see `agad_tf.pixels`; 1 shrinks without antialiasing, 2 with.
+        encoding: of a table with categories or missing values, else None.
     """
 
     kind: str | None = None
@@ -40,6 +42,7 @@ class Identity:
     smallest: float | None = None
     largest: float | None = None
     preprocessing: int = 1
+    encoding: TableEncoding | None = None
 
     def __post_init__(self):
         if self.kind not in (None, *KINDS):
@@ -60,7 +63,10 @@ class Identity:
             InputError: unknown or damaged entries.
         """
         try:
-            return cls(**(content or {}))
+            content = dict(content or {})
+            if content.get("encoding") is not None:
+                content["encoding"] = TableEncoding(**content["encoding"])
+            return cls(**content)
         except TypeError as error:
             raise InputError(
                 f"identity expects the entries of agad_tf, received {error}: save again"

@@ -20,12 +20,16 @@ import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_array, check_is_fitted, check_random_state, validate_data
 
+from agad_tf.encoding import learnt
 from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import threshold_for_false_alarm_rate
+from agad_tf.frames import frame_rows, is_frame, table_encoding
+from agad_tf.identity import Identity
 
 _LEFT_OUT = {"self", "input_shape", "kwargs", "autoencoder", "x", "y", "verbose", "callbacks", "seed", "name"}
+_LEFT_OUT |= {"encoding"}
 _LEFT_OUT |= {"validation_data", "initial_epoch", "steps_per_epoch", "augment", "run_eagerly"}
-_OWN = {"false_alarm_rate": 0.05, "held_out": 0.2, "random_state": 0}
+_OWN = {"false_alarm_rate": 0.05, "held_out": 0.2, "random_state": 0, "missing": "refuse"}
 _PLACES = ("__init__", "compile", "fit")
 _RENAMED = {"score": "detector_score"}  # `score` is a method in scikit-learn
 
@@ -37,6 +41,8 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
         false_alarm_rate: of fresh normal samples, that `predict` keeps to on average; in (0, 1).
         held_out: share of the normals that are not trained on but set the threshold, in (0, 1).
         random_state: an int seeds weights, batches and the held-out share.
+        missing: values of a table (NaN, None): "refuse" them, fill them with the "median" of the training
+            normals, or that and an "indicator"; see `agad_tf.table_encoding`.
         **settings: of the detector's constructor, `compile` and `fit`; the constructor's `score` is called
             `detector_score` here.
 
@@ -66,8 +72,8 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
         """Trains on the normal samples and, where the detector uses them, on labelled anomalies.
 
         Args:
-            X: rows (n, features), or images (n, height, width, channels), uint8 or float in the model's
-                range.
+            X: rows (n, features), a data frame (texts and categories too), or images
+                (n, height, width, channels), uint8 or float in the model's range.
             y: (n,) 1 normal, -1 anomaly; None takes every sample as normal.
 
         Returns:
@@ -90,7 +96,8 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
             for place, names in self._places.items()
         }
         with _first_weights_from(seed):
-            detector = self.detector(x.shape[1:], seed=seed, **settings["__init__"])
+            encoding = {} if self._encoding is None else {"encoding": self._encoding}
+            detector = self.detector(x.shape[1:], seed=seed, **settings["__init__"], **encoding)
             detector.compile(**settings["compile"])
         detector.fit(x[train], anomaly[train].astype(int), seed=seed, verbose=0, **settings["fit"])
         self.detector_ = detector
@@ -115,8 +122,31 @@ class DetectorEstimator(OutlierMixin, BaseEstimator):
 
     def _samples(self, X, reset: bool = False) -> np.ndarray:  # noqa: N803
         if getattr(X, "ndim", 2) == 4:
+            self._encoding = None
             return check_array(X, dtype=None, ensure_2d=False, allow_nd=True)
-        return validate_data(self, X, reset=reset, dtype=np.float64, ensure_min_samples=2 if reset else 1)
+        gaps = self.missing != "refuse"
+        if is_frame(X) and (self._is_mixed(X) if reset else self._encoding is not None):
+            validate_data(self, X, reset=reset, skip_check_array=True)  # the names of its columns
+            if reset:
+                self._encoding = table_encoding(X, self.missing)
+            return frame_rows(X, Identity("table", encoding=self._encoding), X.shape[1], "X")
+        x = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=np.float64,
+            ensure_min_samples=2 if reset else 1,
+            ensure_all_finite="allow-nan" if gaps else True,
+        )
+        if reset:
+            names = getattr(self, "feature_names_in_", None)
+            self._encoding = learnt(list(x.T), self.missing, "X", names)
+        return x
+
+    def _is_mixed(self, frame) -> bool:
+        """Whether a frame holds anything but numbers that are all there."""
+        numbers = all(np.asarray(frame[name]).dtype.kind in "iufb" for name in frame.columns)
+        return self.missing != "refuse" or not numbers
 
     @staticmethod
     def _anomalies(y, count: int) -> np.ndarray:

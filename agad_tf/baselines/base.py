@@ -44,7 +44,13 @@ class Baseline(AnomalyDetector):
         self.seed, self.crop, self.clip = seed, crop, clip
         self._full = "float64" if self.variable_dtype == "float64" else "float32"
         self.preprocess = preprocessing(
-            self.sample_shape, self.value_range, crop, clip, self._full, self.preprocessing
+            self.sample_shape,
+            self.value_range,
+            crop,
+            clip,
+            self._full,
+            self.preprocessing,
+            self.encoding,
         )
         self._made = 0
 

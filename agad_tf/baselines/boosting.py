@@ -73,7 +73,7 @@ class Stacked(GradientBoosting):
         super()._estimate(normals, anomalies=anomalies, **how)
 
     def _fitted(self, normals: np.ndarray) -> tuple[IsolationForest, NearestNeighbors]:
-        forest = IsolationForest(self.sample_shape, self.seed, self.crop, self.clip)
+        forest = IsolationForest(self.sample_shape, self.seed, self.crop, self.clip, self.encoding)
         forest.preprocess = self.preprocess
         forest.compile()
         forest._estimate(normals)
@@ -83,10 +83,12 @@ class Stacked(GradientBoosting):
         if not held_out:
             return self._with_scores(x, self._unsupervised)
         fold = np.random.default_rng(self.seed).permutation(len(x)) % min(FOLDS, len(x))
-        rows = np.empty((len(x), int(np.prod(self.sample_shape)) + len(self._unsupervised)))
+        blocks = []
         for part in np.unique(fold):
             others = x[fold != part] if (fold != part).any() else x
-            rows[fold == part] = self._with_scores(x[fold == part], self._fitted(others))
+            blocks.append(self._with_scores(x[fold == part], self._fitted(others)))
+        rows = np.empty((len(x), blocks[0].shape[1]))
+        rows[np.argsort(fold, kind="stable")] = np.concatenate(blocks)
         return rows
 
     def _with_scores(self, x: np.ndarray, detectors) -> np.ndarray:

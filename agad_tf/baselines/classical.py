@@ -16,6 +16,7 @@ from sklearn.ensemble import IsolationForest as SklearnIsolationForest
 from sklearn.svm import OneClassSVM as SklearnOneClassSVM
 
 from agad_tf.baselines.autoencoder import Autoencoder
+from agad_tf.encoding import TableEncoding
 from agad_tf.errors import InputError
 from agad_tf.identity import Identity
 from agad_tf.layers import TableScaling
@@ -24,6 +25,7 @@ from agad_tf.models.inputs import (
     check_images,
     check_labels,
     check_table,
+    checked_encoding,
     learnt_columns,
     preprocessing,
 )
@@ -39,7 +41,7 @@ class ClassicalDetector:
         input_shape: (height, width, channels), channels 1 or 3, or (features,).
         seed: of whatever is drawn.
         crop: as in `agad_tf.AGAD`; images only.
-        clip: as in `agad_tf.AABiGAN`; tables only.
+        clip, encoding: as in `agad_tf.AABiGAN`; tables only.
 
     Raises:
         InputError: another shape.
@@ -49,7 +51,14 @@ class ClassicalDetector:
     takes_images = True
     uses_anomalies = False
 
-    def __init__(self, input_shape, seed: int = 0, crop: str = "stretch", clip: float | None = None):
+    def __init__(
+        self,
+        input_shape,
+        seed: int = 0,
+        crop: str = "stretch",
+        clip: float | None = None,
+        encoding: TableEncoding | None = None,
+    ):
         self.sample_shape = tuple(int(side) for side in input_shape)
         if len(self.sample_shape) not in (1, 3) or min(self.sample_shape) < 1:
             raise InputError(
@@ -57,8 +66,9 @@ class ClassicalDetector:
                 f"received {self.sample_shape}"
             )
         self.seed, self.crop, self.clip = seed, crop, clip
-        self.preprocess = preprocessing(self.sample_shape, (0.0, 1.0), crop, clip)
-        self.identity = Identity()
+        self.encoding = checked_encoding(encoding, self.sample_shape)
+        self.preprocess = preprocessing(self.sample_shape, (0.0, 1.0), crop, clip, encoding=self.encoding)
+        self.identity = Identity(encoding=self.encoding)
         self.settings: dict | None = None
         self.estimator = None
         self.history = None
@@ -208,16 +218,27 @@ class HybridOneClassSVM(OneClassSVM):
     samples, then the SVM. Labelled anomalies are left out of both.
 
     Args:
-        input_shape, seed, crop, clip: as in `Autoencoder`.
+        input_shape, seed, crop, clip, encoding: as in `Autoencoder`.
         units, latent_dim: of the autoencoder.
 
     Source: Ruff et al., Deep Semi-Supervised Anomaly Detection, ICLR 2020, section 4 ("OC-SVM Hybrid"); the
     kernel width as in `OneClassSVM`.
     """
 
-    def __init__(self, input_shape, units=None, latent_dim=None, seed: int = 0, crop="stretch", clip=None):
-        super().__init__(input_shape, seed, crop, clip)
-        self.autoencoder = Autoencoder(self.sample_shape, units, latent_dim, seed, crop, clip)
+    def __init__(
+        self,
+        input_shape,
+        units=None,
+        latent_dim=None,
+        seed: int = 0,
+        crop="stretch",
+        clip=None,
+        encoding=None,
+    ):
+        super().__init__(input_shape, seed, crop, clip, encoding)
+        self.autoencoder = Autoencoder(
+            self.sample_shape, units, latent_dim, seed, crop, clip, encoding=encoding
+        )
         self.preprocess = self.autoencoder.preprocess
 
     def compile(self, nu: float = 0.1, gamma: float | str = "scale", **autoencoder):

@@ -44,7 +44,7 @@ class Classifier(Baseline):
         **kwargs,
     ):
         super().__init__(input_shape, seed, crop, clip, **kwargs)
-        encoder, _, arguments = one_class_networks(self.sample_shape, units, latent_dim)
+        encoder, _, arguments = one_class_networks(self.network_shape, units, latent_dim)
         _, self.units, self.latent_dim = arguments
         self._make("encoder", encoder, *arguments)
         self._make("head", _Logit, self.latent_dim)

@@ -56,7 +56,7 @@ class DeepSVDD(Baseline):
         **kwargs,
     ):
         super().__init__(input_shape, seed, crop, clip, **kwargs)
-        encoder, decoder, arguments = one_class_networks(self.sample_shape, units, latent_dim)
+        encoder, decoder, arguments = one_class_networks(self.network_shape, units, latent_dim)
         _, self.units, self.latent_dim = arguments
         self._make("encoder", encoder, *arguments)
         self._make("decoder", decoder, *arguments, scores=False)

@@ -59,7 +59,7 @@ class Neighbours(FittedOnce):
             raise InputError(f"k expects a whole number above 0, received {k!r}")
         self.k, self.seed, self.crop, self.clip = int(k), seed, crop, clip
         self.preprocess = preprocessing(
-            self.sample_shape, (0.0, 1.0), crop, clip, "float32", self.preprocessing
+            self.sample_shape, (0.0, 1.0), crop, clip, "float32", self.preprocessing, self.encoding
         )
         self.normals = self._training_normals = None
         self.built = True
@@ -67,7 +67,7 @@ class Neighbours(FittedOnce):
     @property
     def values(self) -> int:
         """How many numbers a sample is."""
-        return int(np.prod(self.sample_shape))
+        return int(np.prod(self.network_shape))
 
     def _hold(self, count: int) -> None:
         """Makes room for so many normals."""
@@ -111,7 +111,7 @@ class Neighbours(FittedOnce):
             x: uint8 images of any size, float images in [0, 1], or raw rows.
         """
         x = self.preprocess(tf.convert_to_tensor(x))
-        return x - tf.reshape(self.nearest(x, 1), (-1, *self.sample_shape))
+        return x - tf.reshape(self.nearest(x, 1), (-1, *self.network_shape))
 
     def scoring_networks(self):
         return {}

@@ -18,6 +18,7 @@ from agad_tf.commands.common import as_json, quiet_stdout, quiet_tensorflow, sho
     help="Bound of all training together; detectors share it equally.",
 )
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal.")
+@click.option("--missing", help="Missing values of a table: refuse, median or indicator.  [default: refuse]")
 @click.option("--image-size", type=click.IntRange(1), help="Side that images are read at.")
 @click.option(
     "--seed",
@@ -30,7 +31,7 @@ from agad_tf.commands.common import as_json, quiet_stdout, quiet_tensorflow, sho
     "--out", type=click.Path(path_type=Path), help="Folder of results. [default: runs/compare-<data>]"
 )
 @as_json
-def compare(data, detectors, minutes, normal_classes, image_size, seed, out, json_output):
+def compare(data, detectors, minutes, normal_classes, missing, image_size, seed, out, json_output):
     """Train several detectors on the same split and say which to take.
 
     The recommendation reads no test label: with at least eight labelled anomalies each detector is trained
@@ -43,6 +44,7 @@ def compare(data, detectors, minutes, normal_classes, image_size, seed, out, jso
     out = out or Path("runs", f"compare-{Path(data).stem}")
     settings = [("seed", seed)]
     settings += [("normal_classes", list(normal_classes))] if normal_classes else []
+    settings += [("missing", missing)] if missing is not None else []
     settings += [("image_size", image_size)] if image_size is not None else []
     names = None if detectors is None else [name.strip() for name in detectors.split(",") if name.strip()]
     with quiet_stdout():

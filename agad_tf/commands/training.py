@@ -53,6 +53,7 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 @click.command()
 @click.option("--data", help="Folder of images, list.csv, .npz, tfds:NAME, shards, a table, or digits.")
 @click.option("--label-column", help="Name or position (from 0) of the label.")
+@click.option("--missing", help="Missing values of a table: refuse, median or indicator.  [default: refuse]")
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal (repeatable).")
 @click.option("--anomaly-class", "anomaly_classes", multiple=True, help="Class labelled anomalies come from.")
 @click.option("--group", help="Files that belong together: parent (folder), or a pattern: 'part(\\d+)'.")

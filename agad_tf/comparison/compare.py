@@ -220,7 +220,8 @@ def _trained(name: str, samples: Samples, normals, anomalies, seconds: float | N
         configuration = configure(name, settings=_settings_of(name, settings))
         detector, fit = build(configuration, samples), dict(configuration["fit"])
     else:
-        detector = BASELINES[name](_input_shape(samples))
+        encoding = {} if samples.encoding is None else {"encoding": samples.encoding}
+        detector = BASELINES[name](_input_shape(samples), **encoding)
         detector.compile()
         epochs = {"epochs": _epochs(len(normals))}
     rows = np.concatenate([normals, anomalies])

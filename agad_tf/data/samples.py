@@ -10,6 +10,7 @@ import numpy as np
 
 from agad_tf.data.content import row_digests
 from agad_tf.data.rows import LazyRows
+from agad_tf.encoding import TableEncoding
 from agad_tf.errors import InputError
 
 NORMAL_NAMES = ("normal", "good")
@@ -29,6 +30,7 @@ class Samples:
         normal_classes: indices of the normal classes where the source says so, else None.
         paths: files behind the rows (image folders), else None.
         feature_names: names of the columns (tables that have them), else None.
+        encoding: of a table with categories (codes in `x`) or missing values (NaN in `x`), else None.
         masks: pixel masks of the anomalies, files or bool arrays (height, width), None for a row without one;
             None where there are none.
         group: (n,) strings: rows of one group (a part, a patient, a video) are never on two sides of a split;
@@ -45,6 +47,7 @@ class Samples:
     feature_names: tuple[str, ...] | None = None
     masks: Sequence[str | np.ndarray | None] | None = None
     group: np.ndarray | None = None
+    encoding: TableEncoding | None = None
 
     @cached_property
     def digests(self) -> np.ndarray:

@@ -66,6 +66,9 @@ def export_onnx(
             # As float32, since tf2onnx gives the result of a resize the type of its input.
             x = twin.preprocess.resize_and_scale(tf.cast(samples, tf.float32))
         outputs = {"score": twin.chosen_score(x)}
+        if twin.encoding is not None:  # whose gaps and codes would be scored whatever they are
+            usable = tf.reduce_all(twin.preprocess.usable(samples), axis=1)
+            outputs["score"] = tf.where(usable, outputs["score"], float("nan"))
         if "reconstruction" in twin.parts_of_score:
             outputs["reconstruction"] = parts(x)["reconstruction"]
         return outputs

@@ -108,6 +108,7 @@ def input_description(model: AnomalyScorer) -> dict:
             "range": np.asarray(scaling.range, np.float64).tolist(),
             "clip": scaling.clip,
             "rows": "float64" if scaling.exact else "float32",
+            **({} if scaling.fill is None else {"fill": np.asarray(scaling.fill, np.float64).tolist()}),
         }
     return {
         "kind": "image",

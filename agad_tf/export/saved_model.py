@@ -37,8 +37,9 @@ def export_saved_model(
     Of a table detector: `serving_default`, `score_at` and `explain` take `rows` float64 (batch, features) as
     they are in the table, `score_float32` such rows in float32 (where that holds their digits), `score_float`
     rows float32 that are preprocessed already. A detector that knows the names of its columns has `columns`
-    too: `rows` (any, left unread) to `columns`, string (batch, features), in their order: servers tell no
-    more of a model than its signatures.
+    too: `rows` (any, left unread) to `columns`, string (batch, features), in their order; one of a mixed
+    table `encoding`, likewise, JSON a column: servers tell no more of a model than its signatures. Rows of a
+    mixed table hold the codes of categories, and NaN for what is missing; see `agad_tf.encoding`.
 
     A batch without samples is refused, and so are thresholds that are neither one nor one a sample.
 
@@ -136,11 +137,11 @@ def _image_functions(model, calibration) -> dict:
 def _table_functions(model, calibration) -> dict:
     rows = tf.TensorSpec((None, *model.sample_shape), tf.float64, name="rows")
     floats = tf.TensorSpec((None, *model.sample_shape), tf.float32, name="rows")
-    score_prepared = tf.function(lambda x: model.chosen_score(_some(x)), input_signature=[floats])
+    prepared = tf.TensorSpec((None, *model.network_shape), tf.float32, name="rows")
+    score_prepared = tf.function(lambda x: model.chosen_score(_some(x)), input_signature=[prepared])
 
     def score(rows):
-        valid = tf.math.is_finite(tf.cast(rows, tf.float32))
-        return _where_valid(valid, score_prepared(model.preprocess(rows)))
+        return _where_valid(model.preprocess.usable(rows), score_prepared(model.preprocess(rows)))
 
     @tf.function(input_signature=[rows])
     def serving_default(rows):
@@ -154,7 +155,7 @@ def _table_functions(model, calibration) -> dict:
     def score_float32(rows):
         return _verdict(score(rows), calibration)
 
-    @tf.function(input_signature=[floats])
+    @tf.function(input_signature=[prepared])
     def score_float(rows):
         return _verdict(_where_valid(tf.math.is_finite(rows), score_prepared(rows)), calibration)
 
@@ -168,20 +169,24 @@ def _table_functions(model, calibration) -> dict:
         "score_float32": score_float32,
         "score_float": score_float,
         "explain": explain,
-    } | _columns_function(model, rows)
+    } | _told_by_column(model, rows)
 
 
-def _columns_function(model, rows: tf.TensorSpec) -> dict:
-    names = model.identity.columns
-    if names is None:
-        return {}
+def _told_by_column(model, rows: tf.TensorSpec) -> dict:
+    """Signatures that tell what the detector knows of its columns: a text a column, whatever the rows."""
+    known = {"columns": model.identity.columns}
+    if model.encoding is not None:
+        known["encoding"] = model.encoding.by_column()
 
-    @tf.function(input_signature=[rows])
-    def columns(rows):
-        # Once a row: a server that batches wants outputs as long as their inputs.
-        return {"columns": tf.tile(tf.constant(names)[None], [tf.shape(rows)[0], 1])}
+    def telling(name: str, texts: list[str]):
+        @tf.function(input_signature=[rows])
+        def tell(rows):
+            # Once a row: a server that batches wants outputs as long as their inputs.
+            return {name: tf.tile(tf.constant(texts)[None], [tf.shape(rows)[0], 1])}
 
-    return {"columns": columns}
+        return tell
+
+    return {name: telling(name, texts) for name, texts in known.items() if texts is not None}
 
 
 _THRESHOLD = tf.TensorSpec((None,), tf.float32, name="threshold")

@@ -101,7 +101,7 @@ def tflite_bytes(model: AnomalyDetector, precision: str, representative: np.ndar
 
 def save_graph(twin: AnomalyDetector, folder: str | Path) -> None:
     """Writes the SavedModel that converters read: preprocessed `x` to the outputs of the recipe."""
-    spec = tf.TensorSpec((None, *twin.sample_shape), tf.float32, name="x")
+    spec = tf.TensorSpec((None, *twin.network_shape), tf.float32, name="x")
     function = tf.function(recipe.graph_outputs(twin), input_signature=[spec]).get_concrete_function()
     module = tf.Module()
     module.read = list(function.graph.variables)

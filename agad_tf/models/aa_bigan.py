@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from agad_tf.encoding import TableEncoding
 from agad_tf.errors import InputError
 from agad_tf.losses import aa_bigan as losses
 from agad_tf.losses.reduction import group_means
@@ -41,6 +42,8 @@ class AABiGAN(BidirectionalGAN):
         crop: as in `agad_tf.AGAD`; images only.
         clip: limit of scaled table values, see `agad_tf.layers.TableScaling`; tables only. 0.5, [−0.5, 1.5],
             was chosen on validation parts (docs/results/aa_bigan_table2.md); the paper knows none.
+        encoding: of tables with categories or missing values, from `agad_tf.table_encoding` or the `encoding`
+            of `agad_tf.load_samples`; None takes finite numbers alone.
 
     Attributes:
         encoder, generator: E and G, which train; scoring_encoder, scoring_generator: their averages.
@@ -59,9 +62,12 @@ class AABiGAN(BidirectionalGAN):
         seed: int = 0,
         crop: str = "stretch",
         clip: float | None = 0.5,
+        encoding: TableEncoding | None = None,
         **kwargs,
     ):
-        super().__init__(input_shape, backbone, latent_dim, score, seed, crop, clip, **kwargs)
+        super().__init__(
+            input_shape, backbone, latent_dim, score, seed, crop, clip, encoding=encoding, **kwargs
+        )
         self.discriminator, self.reconstruction_discriminator = self.make_discriminators(self.dtype_policy)
         self.built = True
 

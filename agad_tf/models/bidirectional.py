@@ -42,19 +42,21 @@ class BidirectionalGAN(AnomalyDetector):
         if self.latent_dim < 1:
             raise InputError(f"latent_dim expects a number of at least 1, received {latent_dim}")
         full = "float64" if self.variable_dtype == "float64" else "float32"
-        self.preprocess = preprocessing(self.sample_shape, (0.0, 1.0), crop, clip, full, self.preprocessing)
+        self.preprocess = preprocessing(
+            self.sample_shape, (0.0, 1.0), crop, clip, full, self.preprocessing, self.encoding
+        )
         policy = self.dtype_policy
         for name, network in (("encoder", networks.encoder), ("generator", networks.generator)):
             for role in (name, f"scoring_{name}"):
                 # What scores does so in full precision, whatever trains.
                 dtype = policy if role == name else full
-                setattr(self, role, network(self.sample_shape, self.latent_dim, dtype=dtype, name=role))
+                setattr(self, role, network(self.network_shape, self.latent_dim, dtype=dtype, name=role))
             self._pair(name, f"scoring_{name}")
 
     def make_discriminators(self, dtype) -> tuple:
         """The backbone's D of (x, z) and D' of (x, x̂), new."""
         networks = BIGAN_BACKBONES[self._choose(self.backbone)]
-        return networks.discriminators(self.sample_shape, self.latent_dim, dtype)
+        return networks.discriminators(self.network_shape, self.latent_dim, dtype)
 
     def _choose(self, backbone: str) -> str:
         if backbone not in ("auto", *BIGAN_BACKBONES):

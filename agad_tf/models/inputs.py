@@ -10,6 +10,7 @@ from agad_tf.columns import LABEL_NAMES
 from agad_tf.data.batches.quota import anomalies_per_batch
 from agad_tf.data.rows import LazyRows
 from agad_tf.data.sources.tables import table_array
+from agad_tf.encoding import TableEncoding
 from agad_tf.errors import InputError
 from agad_tf.frames import column_names, frame_rows, is_frame, named_columns
 from agad_tf.identity import Identity
@@ -26,6 +27,7 @@ def preprocessing(
     clip: float | None = None,
     dtype: str = "float32",
     version: int = PREPROCESSING,
+    encoding: TableEncoding | None = None,
 ) -> ImagePreprocessing | TableScaling:
     """The layer from samples as they come to those that networks see: images resized, rows scaled.
 
@@ -36,10 +38,11 @@ def preprocessing(
         clip: of rows, see `TableScaling`.
         dtype: of the result.
         version: of images, see `ImagePreprocessing`.
+        encoding: of rows, see `TableScaling`.
     """
     if len(sample_shape) == 3:
         return ImagePreprocessing(sample_shape[:2], value_range, crop, version, dtype=dtype)
-    scaling = TableScaling(clip, dtype=dtype)
+    scaling = TableScaling(clip, encoding, dtype=dtype)
     scaling.build((None, *sample_shape))
     return scaling
 
@@ -47,6 +50,29 @@ def preprocessing(
 def as_samples(x):
     """An array of what is none; samples in shards stay there, data frames keep their names."""
     return x if isinstance(x, LazyRows) or is_frame(x) else np.asarray(x)
+
+
+def checked_encoding(
+    encoding: TableEncoding | dict | None, sample_shape: tuple[int, ...]
+) -> TableEncoding | None:
+    """An encoding as `agad_tf.table_encoding` gives it, or as a file holds it; None of plain numbers.
+
+    Raises:
+        InputError: none of a table of this shape.
+    """
+    if encoding is None:
+        return None
+    if isinstance(encoding, dict):
+        encoding = TableEncoding(**encoding)
+    if not isinstance(encoding, TableEncoding) or (len(encoding.categories),) != sample_shape:
+        received = type(encoding).__name__
+        if isinstance(encoding, TableEncoding):
+            received = f"one of {len(encoding.categories)} columns"
+        raise InputError(
+            f"encoding expects that of a table, for a shape {sample_shape}, received {received}: learn it "
+            "with agad_tf.table_encoding(frame) and give the number of its columns"
+        )
+    return None if encoding.is_plain else encoding
 
 
 def learnt_columns(identity: Identity, x) -> Identity:
@@ -69,7 +95,8 @@ def check_table(x, name: str, identity: Identity, features: int) -> np.ndarray:
     Raises:
         InputError: see `check_rows` and `agad_tf.frames.frame_rows`.
     """
-    return check_rows(frame_rows(x, identity, features, name) if is_frame(x) else x, name, features)
+    rows = frame_rows(x, identity, features, name) if is_frame(x) else x
+    return check_rows(rows, name, features, identity.encoding)
 
 
 def batches_of_rows(rows: np.ndarray, batch_size: int) -> tf.data.Dataset:
@@ -140,15 +167,15 @@ def check_images(
     return x
 
 
-def check_rows(x: np.ndarray, name: str, features: int) -> np.ndarray:
-    """Returns rows of a table (n, features) as float64.
+def check_rows(x: np.ndarray, name: str, features: int, encoding: TableEncoding | None = None) -> np.ndarray:
+    """Returns rows of a table (n, features) as float64; categories are codes, missing values NaN.
 
     Raises:
         InputError: another shape or type, missing or infinite values; names the first such column.
     """
     if x.ndim != 2 or x.shape[1] != features:
         raise InputError(f"{name} expects rows (n, {features}), received shape {x.shape}: reshape them")
-    return table_array(x, name) if len(x) else x.astype(np.float64)
+    return table_array(x, name, encoding=encoding) if len(x) else x.astype(np.float64)
 
 
 def check_labels(y, count: int) -> np.ndarray:

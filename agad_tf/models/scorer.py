@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import keras
 import numpy as np
@@ -22,6 +22,7 @@ from agad_tf.models.inputs import (
     check_images,
     check_labels,
     check_table,
+    checked_encoding,
 )
 from agad_tf.pixels import PREPROCESSING
 from agad_tf.replicas import worker_count
@@ -44,7 +45,7 @@ class AnomalyScorer(keras.Model):
     """Samples that `predict` and `evaluate` compute at once where no batch size is given."""
     score_names: tuple[str, ...] = ()
 
-    def __init__(self, input_shape, score: str, preprocessing: int = PREPROCESSING, **kwargs):
+    def __init__(self, input_shape, score: str, preprocessing: int = PREPROCESSING, encoding=None, **kwargs):
         super().__init__(**kwargs)
         # Images pass in full precision whatever the policy: rounded ones would be reconstruction error.
         self.autocast = False
@@ -59,6 +60,7 @@ class AnomalyScorer(keras.Model):
                 "input_shape expects (height, width, channels), or (features,) for the rows of a table; "
                 f"received {self.sample_shape}"
             )
+        self.encoding = checked_encoding(encoding, self.sample_shape)
         self.score = score
         self.preprocessing = preprocessing  # version of the resize, for the layer that a subclass makes
         self._identity = Identity()
@@ -77,6 +79,11 @@ class AnomalyScorer(keras.Model):
     def is_table(self) -> bool:
         """Whether samples are rows (features,) and not images."""
         return len(self.sample_shape) == 1
+
+    @property
+    def network_shape(self) -> tuple[int, ...]:
+        """Shape of a sample as the networks see it: `sample_shape`, or that of an encoded row."""
+        return self.sample_shape if self.encoding is None else (self.encoding.width,)
 
     @property
     def scoring_state(self) -> tuple[str, ...]:
@@ -103,7 +110,8 @@ class AnomalyScorer(keras.Model):
     @property
     def identity(self) -> Identity:
         """What the samples of training were; `fit` completes what was not assigned before."""
-        return replace(self._identity, preprocessing=getattr(self.preprocess, "version", 1))
+        version = getattr(self.preprocess, "version", 1)
+        return replace(self._identity, preprocessing=version, encoding=self.encoding)
 
     @identity.setter
     def identity(self, identity: Identity):
@@ -174,6 +182,8 @@ class AnomalyScorer(keras.Model):
 
     def get_config(self):
         config = super().get_config()
+        if self.encoding is not None:
+            config["encoding"] = asdict(self.encoding)
         return config if self.is_table else {**config, "preprocessing": self.preprocessing}
 
     @classmethod

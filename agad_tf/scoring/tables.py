@@ -112,10 +112,10 @@ def _npz_rows(path: str, features: int, label_column, identity: Identity) -> Ite
                     continue
             with archive.open(f"{name}.npy") as file:
                 _array_header(file)
-                yield from _array_rows(path, _blocks(file, shape, dtype), order)
+                yield from _array_rows(path, _blocks(file, shape, dtype), order, identity)
             return
     with np.load(path, allow_pickle=False) as archive:
-        yield from _array_rows(path, [archive[name]], order)
+        yield from _array_rows(path, [archive[name]], order, identity)
 
 
 def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -156,11 +156,13 @@ def _blocks(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> Iterato
         left -= count
 
 
-def _array_rows(path: str, blocks: Iterable[np.ndarray], order: list[int]) -> Iterator[Sample]:
+def _array_rows(
+    path: str, blocks: Iterable[np.ndarray], order: list[int], identity: Identity
+) -> Iterator[Sample]:
     index = 0
     for block in blocks:
         for row in block:
-            value = finite_row(row[order])
+            value = finite_row(row[order], identity.encoding)
             if isinstance(value, str):
                 yield Sample(path, index, error=f"{path}: row {index}: {value}")
             else:
@@ -174,4 +176,4 @@ def _mat_rows(path: str, features: int, label_column, identity: Identity) -> Ite
         raise InputError(f"{path}: expected an array X, received {', '.join(sorted(arrays)) or 'none'}")
     x = arrays["X"]
     order = _order(f"{path} array 'X'", x.shape, x.dtype, None, features, identity)
-    yield from _array_rows(path, [x], order)
+    yield from _array_rows(path, [x], order, identity)

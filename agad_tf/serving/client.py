@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from agad_tf.data.sources.tables import table_array
+from agad_tf.encoding import TableEncoding
 from agad_tf.errors import InputError
 from agad_tf.evaluation.decisions import above
 from agad_tf.frames import frame_rows, is_frame
@@ -177,26 +178,37 @@ class Client:
 
     @property
     def identity(self) -> Identity:
-        """What the server tells of the model's columns: their names, where the export knew them."""
+        """What the server tells of the model's columns: names and encoding, where the export knew them."""
         if self._identity is None:
-            columns = None
-            if self.is_table and "columns" in self._signatures:
-                name, form = self._input("columns")
-                row = np.zeros((1, *form["shape"][1:]), _ROW_TYPES[form["dtype"]])
-                wanted, count = ("columns",), row.shape[1]
-                ask = lambda: self._transport.predict("columns", {name: row}, wanted, (1, count))  # noqa: E731
-                found = np.ravel(self._patiently(ask).get("columns", ()))  # of the one row
-                try:
-                    columns = [text if isinstance(text, str) else text.decode() for text in found.tolist()]
-                except (AttributeError, UnicodeDecodeError):
-                    columns = []
-                if len(columns) != count:
-                    raise ServingError(
-                        f"{self.model}: expected the names of {count} columns, received something else: "
-                        "export it with `agad-tf export`"
-                    )
-            self._identity = Identity("table" if self.is_table else None, columns)
+            columns = self._told("columns")
+            encoding = self._told("encoding")
+            if encoding is not None:
+                encoding = TableEncoding.from_columns(encoding)
+            self._identity = Identity("table" if self.is_table else None, columns, encoding=encoding)
         return self._identity
+
+    def _told(self, signature: str) -> list[str] | None:
+        """A text a column, from a signature that tells what the model knows; None where it has none."""
+        if not self.is_table or signature not in self._signatures:
+            return None
+        name, form = self._input(signature)
+        row = np.zeros((1, *form["shape"][1:]), _ROW_TYPES[form["dtype"]])
+        count = row.shape[1]
+        answer = self._patiently(
+            lambda: self._transport.predict(signature, {name: row}, (signature,), (1, count))
+        )
+        found = np.ravel(answer.get(signature, ()))  # of the one row
+        try:
+            texts = [text if isinstance(text, str) else text.decode() for text in found.tolist()]
+        except (AttributeError, UnicodeDecodeError):
+            texts = []
+        if len(texts) != count:
+            what = "names" if signature == "columns" else signature
+            raise ServingError(
+                f"{self.model}: expected the {what} of {count} columns, received something else: "
+                "export it with `agad-tf export`"
+            )
+        return texts
 
     def _input(self, signature: str) -> tuple[str, dict]:
         """Name and form of the only input of a signature."""
@@ -221,7 +233,8 @@ class Client:
 
     def _score_array(self, samples: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
         name, form = self._input("serving_default")
-        samples = _checked(samples, form)
+        encoding = self.identity.encoding if self.is_table else None
+        samples = _checked(samples, form, encoding)
         size = min(batch_size, max(1, MESSAGE_BYTES // samples[0].nbytes))
 
         def send(indices: range) -> dict[str, np.ndarray]:
@@ -338,11 +351,11 @@ def _tensor(value: dict) -> dict:
     return {"dtype": value["dtype"], "shape": tuple(None if size < 0 else size for size in sizes)}
 
 
-def _checked(samples: np.ndarray, form: dict) -> np.ndarray:
+def _checked(samples: np.ndarray, form: dict, encoding: TableEncoding | None) -> np.ndarray:
     """The samples as the signature takes them, or InputError."""
     shape = form["shape"]
     if form["dtype"] in _ROW_TYPES:
-        rows = table_array(samples, "rows").astype(_ROW_TYPES[form["dtype"]])
+        rows = table_array(samples, "rows", encoding=encoding).astype(_ROW_TYPES[form["dtype"]])
         if rows.shape[1] != shape[1]:
             raise InputError(
                 f"expected rows of {shape[1]} columns, received {rows.shape[1]}: check the table"

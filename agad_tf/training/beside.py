@@ -101,8 +101,9 @@ def _scores(name: str, samples: Samples, split: Split, rows: np.ndarray) -> np.n
     normals, most = split.train_normal, {"stacked": ROWS, "mahalanobis": NORMALS}.get(name)
     if most is not None and len(normals) > most:
         normals = np.sort(np.random.default_rng(0).permutation(normals)[:most])
+    encoding = {} if samples.encoding is None else {"encoding": samples.encoding}
     if name == "stacked":
-        detector = BASELINES[name](samples.x.shape[1:])
+        detector = BASELINES[name](samples.x.shape[1:], **encoding)
         train = np.concatenate([normals, split.train_anomaly])
         detector.fit(samples.x[train], np.isin(train, split.train_anomaly).astype(int), verbose=0)
         return np.asarray(detector.predict(samples.x[rows]), np.float64)
@@ -110,7 +111,7 @@ def _scores(name: str, samples: Samples, split: Split, rows: np.ndarray) -> np.n
     if samples.x.ndim == 4:
         size = default_image_size(shape[:2], name)
         shape = (*(min(side, SIDE) for side in size), shape[-1])
-    detector = BASELINES[name](shape)
+    detector = BASELINES[name](shape, **encoding)
     detector.adapt(samples.x[normals])
     size = detector.scoring_batch
     parts = [

@@ -42,6 +42,7 @@ _NO_SETTINGS |= {
     "identity",
     "features_folder",
     "evaluation",
+    "encoding",
 }
 _NO_SETTINGS |= {"validation_split", "shuffle"}  # a run splits by itself
 
@@ -248,7 +249,10 @@ def _parameters(detector: str) -> dict[str, dict[str, inspect.Parameter]]:
     source = data["source"].replace(default=None, annotation="str | None")
     return {
         "data": {"source": source}
-        | {name: data[name] for name in ("image_size", "channels", "cache", "group", "label_column")},
+        | {
+            name: data[name]
+            for name in ("image_size", "channels", "cache", "group", "label_column", "missing")
+        },
         "split": _signature(one_class_split),
         "model": _signature(cls.__init__),
         "compile": _signature(cls.compile),

@@ -12,6 +12,7 @@ from agad_tf.data.sources.images import MixedSizesError
 from agad_tf.data.sources.load import Samples, check_size, load_samples
 from agad_tf.data.sources.prepare import prepare
 from agad_tf.data.sources.shards import read_manifest
+from agad_tf.encoding import TableEncoding
 
 LARGEST_DEFAULT_SIDE = 128
 """Larger images are resized to it unless an image size is given; the AGAD paper's size for medical images."""
@@ -32,6 +33,8 @@ def load(
     backbone: str | None = None,
     label_column: str | int | None = None,
     columns: Sequence[str] | None = None,
+    missing: str = "refuse",
+    encoding: TableEncoding | None = None,
 ) -> Samples:
     """Reads a source as a detector takes it.
 
@@ -49,7 +52,7 @@ def load(
         normal_classes: names or indices, for a cache folder of a source that does not name them.
         group: which files belong together, see `agad_tf.load_samples`.
         backbone: of the detector, which decides its default size; None where that is not known.
-        label_column, columns: of tables, see `agad_tf.load_samples`.
+        label_column, columns, missing, encoding: of tables, see `agad_tf.load_samples`.
 
     Raises:
         InputError: see `agad_tf.load_samples` and `agad_tf.data.sources.prepare.prepare`.
@@ -65,6 +68,8 @@ def load(
         lazy=True,
         label_column=label_column,
         columns=columns,
+        missing=missing,
+        encoding=encoding,
     )
     if not isinstance(samples.x, LazyRows):
         return samples

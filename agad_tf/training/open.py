@@ -1,7 +1,6 @@
 """Opening what a run needs: the data of a configuration, a finished run, and data to judge it on."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,9 +9,11 @@ import keras
 from agad_tf.data.sources.load import Samples
 from agad_tf.data.splits.protocols import one_class_split, whole_as_test
 from agad_tf.data.splits.split import Split
+from agad_tf.encoding import TableEncoding
 from agad_tf.errors import InputError, reading
 from agad_tf.evaluation.regions import RegionRule
 from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.identity import Identity
 from agad_tf.models import AnomalyDetector
 from agad_tf.training import known_samples, loading, stored_scores
 from agad_tf.training.configuration import Configuration, configure
@@ -21,6 +22,8 @@ from agad_tf.training.known_samples import KnownSamples
 from agad_tf.training.stored_scores import StoredScores
 
 logger = logging.getLogger("agad_tf")
+
+UNKNOWN = Identity()
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ def load_run(path: str | Path) -> Run:
     )
 
 
-def load_own(configuration: Configuration, columns: Sequence[str] | None = None) -> Samples:
-    """The samples of the source that a configuration names; a table with its `columns` in this order."""
+def load_own(configuration: Configuration, identity: Identity = UNKNOWN) -> Samples:
+    """The samples of the source that a configuration names; a table as a detector of `identity` takes it."""
     data = configuration["data"]
     if data["source"] is None:
         raise InputError(
@@ -78,7 +81,8 @@ def load_own(configuration: Configuration, columns: Sequence[str] | None = None)
         crop=configuration["model"].get("crop", "stretch"),
         normal_classes=configuration["split"]["normal_classes"],
         backbone=configuration["model"].get("backbone", configuration["detector"]),
-        columns=columns,
+        columns=identity.columns,
+        encoding=identity.encoding,
     )
 
 
@@ -128,7 +132,7 @@ def known_to(run: Run, samples: Samples) -> dict[str, int]:
 
 def _own_data(run: Run) -> tuple[Samples, Split]:
     if run.known is not None:
-        samples = load_own(run.configuration, run.model.identity.columns)
+        samples = load_own(run.configuration, known_identity(run))
         split, changes = run.known.split_again(samples, run.split, run.path)
         if changes:
             logger.warning("%s", changes)
@@ -164,6 +168,14 @@ def normal_classes_of(samples: Samples, run: Run) -> tuple[int, ...]:
     return found
 
 
+def known_identity(run: Run) -> Identity:
+    """What the run's detector knows of its input; of a table of plain numbers, that it is one."""
+    identity = run.model.identity
+    if not run.model.is_table or identity.encoding is not None:
+        return identity
+    return replace(identity, encoding=TableEncoding.of_numbers(run.model.sample_shape[0]))
+
+
 def load_for(run: Run, source: str | Path, label_column: str | int | None = None) -> Samples:
     """Another source, read as the detector of a run takes it: the columns of a table by their names.
 
@@ -179,7 +191,10 @@ def load_for(run: Run, source: str | Path, label_column: str | int | None = None
     if run.model.is_table:
         if label_column is None:
             label_column = run.configuration["data"]["label_column"]
-        samples = loading.load(source, label_column=label_column, columns=run.model.identity.columns)
+        known = known_identity(run)
+        samples = loading.load(
+            source, label_column=label_column, columns=known.columns, encoding=known.encoding
+        )
     else:
         crop = run.configuration["model"].get("crop", "stretch")
         samples = loading.load(source, channels=shape[-1], image_size=shape[:2], crop=crop)

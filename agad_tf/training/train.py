@@ -195,6 +195,8 @@ def build(configuration: Configuration, samples: Samples) -> AnomalyDetector:
         size = default_image_size(samples.x.shape[1:3], model.get("backbone", configuration["detector"]))
     size = (size, size) if isinstance(size, int) else tuple(size)
     configuration["data"]["image_size"] = list(size) or None
+    if samples.encoding is not None:
+        model["encoding"] = samples.encoding
     detector = DETECTORS[configuration["detector"]]((*size, samples.x.shape[-1]), **model)
     detector.compile(**configuration["compile"])
     if samples.x.ndim == 2:

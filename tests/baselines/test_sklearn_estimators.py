@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from agad_tf import AABiGAN
 from agad_tf.errors import InputError
-from agad_tf.sklearn import AABiGANEstimator, IsolationForestEstimator, estimators
+from agad_tf.sklearn import AABiGANEstimator, IsolationForestEstimator, NeighboursEstimator, estimators
 
 # scikit-learn hands class numbers to outlier detectors and expects them to be ignored. They are refused here:
 # a 0 could mean either. Array types other than NumPy's are not supported.
@@ -112,3 +112,20 @@ def test_labels_of_another_convention_are_refused():
         IsolationForestEstimator().fit(x, (y == -1).astype(int))
     with pytest.raises(InputError, match="received 3 for 132 samples"):
         IsolationForestEstimator().fit(x, y[:3])
+
+
+def test_mixed_frames():
+    pandas = pytest.importorskip("pandas", reason="pandas is an optional extra")
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame({"a": rng.normal(size=120), "kind": rng.choice(["x", "y"], 120)})
+    detector = NeighboursEstimator().fit(frame)
+    strange = pandas.DataFrame({"a": [0.0, 0.0], "kind": ["x", "z"]})
+    assert np.diff(detector.score_samples(strange))[0] < 0
+    frame.loc[::9, "a"] = None
+    with pytest.raises(ValueError, match="missing values in column 'a'"):
+        NeighboursEstimator().fit(frame)
+    detector = NeighboursEstimator(missing="indicator").fit(frame)
+    assert np.isfinite(detector.score_samples(frame)).all()
+    assert detector.feature_names_in_.tolist() == ["a", "kind"]
+    numbers = frame[["a"]].to_numpy(np.float64)
+    assert np.isfinite(NeighboursEstimator(missing="median").fit(numbers).score_samples(numbers)).all()

@@ -244,7 +244,7 @@ def test_csv_without_header(tmp_path):
     ("text", "options", "message"),
     [
         (
-            "a,colour,y\n1,2,0\n1,red,0\n2,blue,1\n",
+            "a,colour,y\n1,2,0\n1,red,0\n2,blue,1\n3,4,1\n",
             {},
             "received 'red' in column 'colour', line 3 .2 such rows",
         ),

@@ -10,6 +10,7 @@ from agad_tf import AABiGAN
 from agad_tf.cli import main
 from agad_tf.errors import InputError
 from agad_tf.export.saved_model import export_saved_model
+from agad_tf.frames import table_encoding
 from agad_tf.serving import Client
 
 pandas = pytest.importorskip("pandas", reason="pandas is an optional extra")
@@ -54,3 +55,30 @@ def test_the_command_matches_names_on_a_server(server, trained, tmp_path):
     assert said.exit_code == 0, said.output
     rows = [line.split(",")[2] for line in said.stdout.splitlines()[1:]]
     assert rows[:4] == rows[4:]
+
+
+def test_mixed_tables_on_a_server(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame({"a": rng.normal(size=64), "colour": rng.choice(["red", "blue"], 64)})
+    frame.loc[::5, "a"] = np.nan
+    keras.utils.set_random_seed(0)
+    model = AABiGAN((2,), encoding=table_encoding(frame, "indicator"))
+    model.fit(frame, batch_size=32, epochs=1, verbose=0)
+    frame.loc[1, "colour"] = "violet"
+    expected = model.predict(frame, verbose=0)
+    export_saved_model(model, tmp_path / "rows")
+    with loopback(Models({"rows": tmp_path / "rows"})) as server:
+        for scheme in ("http", "grpc"):
+            with Client(server.url(scheme), "rows", timeout=20) as client:
+                assert client.identity.encoding == model.encoding
+                received = client.score(frame[["colour", "a"]])["score"]
+                np.testing.assert_allclose(received, expected, rtol=1e-4, atol=1e-5)
+                with pytest.raises(InputError, match="in column 1"):
+                    client.score(np.array([[0.0, 5.0]]))
+        frame[["colour", "a"]].to_csv(tmp_path / "t.csv", index=False)
+        said = CliRunner().invoke(
+            main, ["score", "--server", f"{server.url('http')}/rows", str(tmp_path / "t.csv")]
+        )
+    assert said.exit_code == 0, said.output
+    scores = [float(line.split(",")[2]) for line in said.stdout.splitlines()[1:]]
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)

@@ -59,6 +59,7 @@ def load_npz(
     image_size: tuple[int, int] | None = None,
     channels: int | None = None,
     crop: str = "stretch",
+    gaps: bool = False,
 ) -> Samples:
     """Reads an .npz archive in one of these layouts, told apart by its keys.
 
@@ -73,7 +74,8 @@ def load_npz(
     rows belong together: one string or number a row.
 
     Two-dimensional data are a table, others are images: integers 0..255 or floats in [0, 1], which become
-    uint8. `class_names` and `feature_names` are used where present. Nothing is unpickled.
+    uint8. `gaps` says whether values of a table may be missing (NaN). `class_names` and `feature_names` are
+    used where present. Nothing is unpickled.
 
     Raises:
         InputError: not such an archive, keys of no known layout, object arrays, labels that do not fit, NaN
@@ -86,7 +88,7 @@ def load_npz(
                 f"{path}: expected an .npz archive, received a single array; save with numpy.savez"
             )
         with archive:
-            return _from_archive(_Archive(path, archive), (image_size, channels, crop))
+            return _from_archive(_Archive(path, archive), (image_size, channels, crop), gaps)
     except _ARCHIVE_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
@@ -168,16 +170,16 @@ class _Archive:
         return np.concatenate(pieces)
 
 
-def _from_archive(archive: _Archive, form: _Form) -> Samples:
+def _from_archive(archive: _Archive, form: _Form, gaps: bool) -> Samples:
     if all(key in archive for key in _PACKED):
         return _packed(archive, form)
     for layout in _LAYOUTS:
         pairs = {part: keys for part, keys in layout.items() if all(key in archive for key in keys)}
         if "train" in pairs and "test" in pairs:
-            return _plain(archive, pairs, form)
+            return _plain(archive, pairs, form, gaps)
     for keys in (("X", "y"), ("x", "y")):
         if all(key in archive for key in keys):
-            return _plain(archive, {None: keys}, form)
+            return _plain(archive, {None: keys}, form, gaps)
     raise InputError(
         f"{archive.path}: expected the arrays of one of these layouts ({_TAKEN}), received "
         f"{', '.join(sorted(archive.keys)) or 'none'}; rename the arrays"
@@ -188,6 +190,7 @@ def _plain(
     archive: _Archive,
     pairs: dict[str | None, tuple[str, str]],
     form: _Form,
+    gaps: bool,
 ) -> Samples:
     feature_names = archive.names("feature_names")
     arrays, labels, parts = [], [], []
@@ -199,7 +202,7 @@ def _plain(
                     f"{archive.what('feature_names')}: expected {x.shape[1]} names for {x.shape[1]} columns, "
                     f"received {len(feature_names)}"
                 )
-            x = table_array(x, archive.what(data_key), feature_names)
+            x = table_array(x, archive.what(data_key), feature_names, gaps=gaps)
         else:
             x = image_array(x, archive.what(data_key), *form)
         if arrays and x.shape[1:] != arrays[0].shape[1:]:

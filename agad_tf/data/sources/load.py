@@ -20,7 +20,8 @@ from agad_tf.data.sources.groups import group_by_path
 from agad_tf.data.sources.images import check_crop, image_array, read_image
 from agad_tf.data.sources.listing import Listing, is_manifest, list_manifest
 from agad_tf.data.sources.shards import is_shard_folder, load_shards
-from agad_tf.data.sources.tables import frame_samples, in_order, load_csv, load_mat
+from agad_tf.data.sources.tables import frame_samples, in_order, load_csv, load_mat, with_encoding
+from agad_tf.encoding import TableEncoding, check_policy
 from agad_tf.errors import InputError
 from agad_tf.frames import is_frame
 
@@ -41,6 +42,8 @@ def load_samples(
     columns: Sequence[str] | None = None,
     group: str | None = None,
     lazy: bool = False,
+    missing: str = "refuse",
+    encoding: TableEncoding | None = None,
 ) -> Samples:
     """Reads images or a table; into memory, except for shards, whose images are read when they are needed.
 
@@ -74,10 +77,16 @@ def load_samples(
             list, an archive or shards, if there is one.
         lazy: image files stay where they are: `x` is a `LazyRows` that decodes them when they are asked for.
 
+        missing: values of a table: "refuse" them; keep them as NaN, for a detector that fills them with the
+            "median" of its training normals (of categories the most frequent); or that and an "indicator", an
+            entry that tells it, in columns that have some.
+        encoding: of the table that a detector was trained on: its categories and what it does with missing
+            values. None learns it: the `encoding` of the samples is for a detector's `encoding`.
+
     Returns:
         The samples. Images are uint8 (n, height, width, channels): integer arrays are taken as 0..255, floats
         as [0, 1], times 255 and rounded; those of shards are a `LazyRows` of the same shape. Tables are
-        float64 (n, features) with raw values.
+        float64 (n, features) with raw values; categories are codes, missing values NaN.
 
     Raises:
         InputError: nothing found (says where it looked), unknown layout, no or unreadable images, mixed
@@ -89,9 +98,12 @@ def load_samples(
         raise InputError(
             f"expected channels 1 or 3, received {channels}; leave it out to keep what the images have"
         )
+    check_policy(missing)
+    if missing != "refuse" and not is_table(spec):
+        raise InputError(f"{spec}: expected a table for missing={missing}, received images: leave it out")
     if is_frame(spec):
         _check_no_group("frame", group)
-        return in_order(frame_samples(spec, label_column), columns)
+        return frame_samples(spec, label_column, columns, missing, encoding)
     if spec == "digits":
         _check_no_group(spec, group)
         return _digits(size, channels)
@@ -116,12 +128,14 @@ def load_samples(
         return _load_listing(listing, size, channels, crop, lazy)
     _check_no_group(path, group)
     suffix = path.suffix.casefold()
+    gaps = missing != "refuse" if encoding is None else encoding.allows_gaps
     if suffix == ".npz":
-        return in_order(load_npz(path, size, channels, crop), columns)
+        archive = load_npz(path, size, channels, crop, gaps)
+        return with_encoding(in_order(archive, columns), missing, encoding)
     if suffix == ".csv":
-        return in_order(load_csv(path, label_column, columns), columns)
+        return load_csv(path, label_column, columns, missing, encoding)
     if suffix == ".mat":
-        return in_order(load_mat(path), columns)
+        return with_encoding(in_order(load_mat(path, gaps), columns), missing, encoding)
     raise InputError(
         f"{path}: expected a folder of images or a file ending in {', '.join(_SUFFIXES)}, received '{suffix}'"
     )

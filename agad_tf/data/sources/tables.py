@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agad_tf.columns import LABEL_NAMES, is_unnamed, label_position
-from agad_tf.csv_rows import MISSING, CsvFile, Record
+from agad_tf.csv_rows import CsvFile, Record
 from agad_tf.data.samples import Samples, encode_labels, label_vector
 from agad_tf.data.sources.memory import check_memory
+from agad_tf.encoding import MISSING, Column, TableEncoding, learnt
 from agad_tf.errors import InputError
-from agad_tf.frames import column_names, named_columns, numbers
+from agad_tf.frames import column_names, encoded, named_columns, raw_columns
 from agad_tf.identity import Identity, check_names
 
 if TYPE_CHECKING:
@@ -24,8 +25,21 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def table_array(x: np.ndarray, what: str, feature_names: Sequence[str] | None = None) -> np.ndarray:
+def table_array(
+    x: np.ndarray,
+    what: str,
+    feature_names: Sequence[str] | None = None,
+    encoding: TableEncoding | None = None,
+    gaps: bool = False,
+) -> np.ndarray:
     """Checks a numeric table and returns it as float64 (rows, features): scaling makes it float32.
+
+    Args:
+        x: the table; by an `encoding` its categories are codes.
+        what: the table, for messages.
+        feature_names: of its columns.
+        encoding: of a table with categories or missing values.
+        gaps: whether values may be missing (NaN); they may where the encoding allows it.
 
     Raises:
         InputError: another shape or type, no rows or columns, missing values, infinities or values beyond
@@ -41,10 +55,13 @@ def table_array(x: np.ndarray, what: str, feature_names: Sequence[str] | None = 
         )
     table = x.astype(np.float64)
     _tell_merged(x, what, feature_names)
-    for bad, wanted, received in (
-        (np.isnan(table), "a value in every row", "missing values (NaN)"),
-        (np.abs(table) > np.finfo(np.float32).max, "finite values within float32", "infinite values"),
-    ):
+    missing = np.isnan(table)
+    gaps = gaps or (encoding is not None and encoding.allows_gaps)
+    faults = [] if gaps else [(missing, "a value in every row", "missing values (NaN)")]
+    faults += [(np.abs(table) > np.finfo(np.float32).max, "finite values within float32", "infinite values")]
+    if encoding is not None:
+        faults += [(~(encoding.usable(table) | missing), "codes of its categories", "other numbers")]
+    for bad, wanted, received in faults:
         rows = bad.sum(axis=0)
         if rows.any():
             column = int(np.argmax(rows > 0))
@@ -86,7 +103,11 @@ def _column(index: int, names: Sequence[str] | None) -> str:
 
 
 def load_csv(
-    path: Path, label_column: str | int | None = None, columns: Sequence[str] | None = None
+    path: Path,
+    label_column: str | int | None = None,
+    columns: Sequence[str] | None = None,
+    missing: str = "refuse",
+    encoding: TableEncoding | None = None,
 ) -> Samples:
     """Reads a table from a CSV file; see `agad_tf.csv_rows` for what is read.
 
@@ -97,7 +118,10 @@ def load_csv(
     out, and so are empty rows; both are told.
 
     Where the names of its `columns` are known and the file has a header, no other column is taken for the
-    label than `label_column` or one of these four names.
+    label than `label_column` or one of these four names, and the columns come in their order.
+
+    A column of which more than half the cells are text is one of categories, see `agad_tf.encoding`;
+    `missing` says what is done with empty cells. Of an `encoding` these are known.
 
     Raises:
         InputError: no such column, text or missing values (names the column and the first row), rows of
@@ -111,28 +135,67 @@ def load_csv(
         )
     records = _records(file)
     label = _label_position(path, label_column, file.names, file.width, columns)
-    columns = [column for column in range(file.width) if column != label]
+    taken = [column for column in range(file.width) if column != label]
     if file.names is not None:
-        columns = [c for c in columns if not (is_unnamed(file.names[c]) and _is_index(file, records, c))]
-        names = tuple(file.names[column] for column in columns)
+        taken = [c for c in taken if not (is_unnamed(file.names[c]) and _is_index(file, records, c))]
+        names = tuple(file.names[column] for column in taken)
         check_names(names, str(path))
+        if columns is not None:
+            order = Identity("table", tuple(columns)).column_order(names, str(path))
+            taken = taken if order is None else [taken[index] for index in order]
+            names = tuple(columns)
     else:
         names = None
-    if not columns:
+    if not taken:
         raise InputError(f"{path}: expected at least a feature and a label column, received only the label")
-    missing = [record.line for record in records if record.cells[label].casefold() in MISSING]
-    if missing:
+    unlabelled = [record.line for record in records if record.cells[label].casefold() in MISSING]
+    if unlabelled:
         raise InputError(
             f"{path}: expected a label in every row, received none in column {_column(label, file.names)} of "
-            f"line {missing[0]} ({len(missing)} such rows); fill or remove these rows"
+            f"line {unlabelled[0]} ({len(unlabelled)} such rows); fill or remove these rows"
         )
-    x = table_array(_numbers(file, records, columns), str(path), names)
+    known = None if encoding is None else _fitting(encoding, len(taken), str(path)).categories
+    gaps = missing != "refuse" if encoding is None else encoding.allows_gaps
+    raw = _cells(file, records, taken, gaps, known)
+    encoding = learnt(raw, missing, str(path), names) if encoding is None else encoding
+    x = (encoding or TableEncoding.of_numbers(len(taken))).encoded(raw)
+    x = table_array(x, str(path), names, encoding)
     label_cells = [record.cells[label] for record in records]
     numbers = [file.number(cell) for cell in label_cells]
     labels = np.array(numbers if all(isinstance(number, float) for number in numbers) else label_cells)
     labels = label_vector(labels, len(x), f"{path} column {_column(label, file.names)}")
     classes, class_names, normal = encode_labels(labels, str(path), table=True)
-    return Samples(path.stem, x, classes, class_names, normal_classes=normal, feature_names=names)
+    return Samples(
+        path.stem,
+        x,
+        classes,
+        class_names,
+        normal_classes=normal,
+        feature_names=names,
+        encoding=None if encoding is None or encoding.is_plain else encoding,
+    )
+
+
+def _fitting(encoding: TableEncoding, features: int, what: str) -> TableEncoding:
+    """The encoding of training, of a table that has as many columns."""
+    if len(encoding.categories) != features:
+        raise InputError(
+            f"{what}: expected {len(encoding.categories)} columns, as in training, received {features}: "
+            "check the file and its label"
+        )
+    return encoding
+
+
+def with_encoding(samples: Samples, missing: str, encoding: TableEncoding | None) -> Samples:
+    """A table of numbers (an archive) with what is known, or learnt, of its missing values."""
+    if samples.x.ndim != 2:
+        return samples
+    features = samples.x.shape[1]
+    if encoding is None:
+        encoding = learnt(list(samples.x.T), missing, samples.name, samples.feature_names)
+    elif len(encoding.categories) == features:  # else whoever asked says what is wrong
+        table_array(samples.x, samples.name, samples.feature_names, encoding)
+    return replace(samples, encoding=None if encoding is None or encoding.is_plain else encoding)
 
 
 def in_order(samples: Samples, columns: Sequence[str] | None) -> Samples:
@@ -149,26 +212,42 @@ def in_order(samples: Samples, columns: Sequence[str] | None) -> Samples:
     return replace(samples, x=samples.x[:, order], feature_names=tuple(columns))
 
 
-def frame_samples(frame, label_column: str | int | None = None, name: str = "frame") -> Samples:
+def frame_samples(
+    frame,
+    label_column: str | int | None = None,
+    columns: Sequence[str] | None = None,
+    missing: str = "refuse",
+    encoding: TableEncoding | None = None,
+    name: str = "frame",
+) -> Samples:
     """A data frame as a CSV file with the same header would be read; see `load_csv`.
 
     Raises:
-        InputError: no label column, text, categories or missing values; names the column.
+        InputError: no label column, dates, text that is no category, missing values; names the column.
     """
     names = column_names(frame, name)
-    label = _label_position(name, label_column, names, len(names), None)
+    label = _label_position(name, label_column, names, len(names), columns)
     features = [index for index in named_columns(names, name) if index != label]
+    if columns is not None:
+        order = Identity("table", tuple(columns)).column_order([names[index] for index in features], name)
+        features = features if order is None else [features[index] for index in order]
     if not len(frame) or not features:
         raise InputError(f"{name}: expected rows with a feature and a label, received shape {frame.shape}")
     chosen = tuple(names[index] for index in features)
-    x = table_array(numbers(frame, features, name), name, chosen)
+    if encoding is None:
+        raw = raw_columns(frame, features, name, missing != "refuse")
+        encoding = learnt(raw, missing, name, chosen)
+        x = (encoding or TableEncoding.of_numbers(len(features))).encoded(raw)
+    else:
+        x = encoded(frame, features, name, _fitting(encoding, len(features), name))
+    x = table_array(x, name, chosen, encoding)
     column = frame[list(frame.columns)[label]]
     labels = np.asarray(column)
-    missing = np.array([value is None or value != value for value in labels.tolist()])
-    if missing.any():
+    unlabelled = np.array([value is None or value != value for value in labels.tolist()])
+    if unlabelled.any():
         raise InputError(
             f"{name}: expected a label in every row, received none in column {names[label]!r} of row "
-            f"{np.argmax(missing)} ({np.count_nonzero(missing)} such rows); fill or remove these rows"
+            f"{np.argmax(unlabelled)} ({np.count_nonzero(unlabelled)} such rows); fill or remove these rows"
         )
     if labels.dtype.kind not in "iufbU":
         kinds = {type(value) for value in labels.tolist()}
@@ -176,7 +255,15 @@ def frame_samples(frame, label_column: str | int | None = None, name: str = "fra
         labels = labels.astype(np.float64) if whole else np.array([str(value) for value in labels.tolist()])
     labels = label_vector(labels, len(x), f"{name} column {names[label]!r}")
     classes, class_names, normal = encode_labels(labels, name, table=True)
-    return Samples(name, x, classes, class_names, normal_classes=normal, feature_names=chosen)
+    return Samples(
+        name,
+        x,
+        classes,
+        class_names,
+        normal_classes=normal,
+        feature_names=chosen,
+        encoding=None if encoding is None or encoding.is_plain else encoding,
+    )
 
 
 def _records(file: CsvFile) -> list[Record]:
@@ -250,32 +337,57 @@ def _label_position(
     return found
 
 
-def _numbers(file: CsvFile, records: list[Record], columns: list[int]) -> np.ndarray:
-    """The columns as numbers; names the first column with text or missing values."""
-    x = np.empty((len(records), len(columns)))
+def _cells(
+    file: CsvFile, records: list[Record], columns: list[int], gaps: bool, known: Sequence | None
+) -> list[Column]:
+    """Columns as numbers or texts; names the first that has text among numbers, or missing values.
+
+    Args:
+        file, records: of the table.
+        columns: positions.
+        gaps: whether values may be missing.
+        known: of each column None for numbers, or something else for categories; None finds out.
+    """
+    found = []
     for index, column in enumerate(columns):
         name = _column(column, file.names)
-        numbers = [file.number(record.cells[column]) for record in records]
-        bad = [(n, r.line) for n, r in zip(numbers, records, strict=True) if isinstance(n, str)]
-        text = [(reason, line) for reason, line in bad if reason]
-        if text:
+        cells = [record.cells[column] for record in records]
+        numbers = [] if known is not None and known[index] is not None else [file.number(c) for c in cells]
+        text = [(reason, r.line) for reason, r in zip(numbers, records, strict=False) if _is_text(reason)]
+        if known is None:
+            is_text = 2 * len(text) > sum(cell.casefold() not in MISSING for cell in cells)
+        else:
+            is_text = known[index] is not None
+        if is_text:
+            values = [None if cell.casefold() in MISSING else cell for cell in cells]
+            empty = [record.line for value, record in zip(values, records, strict=True) if value is None]
+        elif text:
             raise InputError(
                 f"{file.path}: {text[0][0]} in column {name}, line {text[0][1]} ({len(text)} such rows); "
                 "encode the column as numbers, or leave it out"
             )
-        if bad:
+        else:
+            empty = [record.line for number, record in zip(numbers, records, strict=True) if number == ""]
+            values = np.array([np.nan if number == "" else number for number in numbers], np.float64)
+        if empty and not gaps:
             raise InputError(
                 f"{file.path}: expected a value in every row, received missing values in column {name} "
-                f"({len(bad)} rows, the first in line {bad[0][1]}); fill or remove them"
+                f"({len(empty)} rows, the first in line {empty[0]}); fill or remove them, or train with "
+                "--missing median or indicator"
             )
-        x[:, index] = numbers
-    return x
+        found.append(values)
+    return found
 
 
-def load_mat(path: Path) -> Samples:
+def _is_text(number: float | str) -> bool:
+    return isinstance(number, str) and number != ""
+
+
+def load_mat(path: Path, gaps: bool = False) -> Samples:
     """Reads an outlier data set in the ODDS layout: `X` (rows, features) and `y` (rows, 1), 1 for an anomaly.
 
-    MATLAB files of version 4 to 7 are read through SciPy, those of version 7.3 (HDF5) through h5py.
+    MATLAB files of version 4 to 7 are read through SciPy, those of version 7.3 (HDF5) through h5py. `gaps`
+    says whether values may be missing (NaN).
 
     Raises:
         InputError: not a MATLAB file, or no `X` and `y` in it.
@@ -285,7 +397,7 @@ def load_mat(path: Path) -> Samples:
         raise InputError(
             f"{path}: expected the arrays X and y, received {', '.join(sorted(content)) or 'none'}"
         )
-    x = table_array(content["X"], f"{path} X")
+    x = table_array(content["X"], f"{path} X", gaps=gaps)
     labels = label_vector(content["y"], len(x), f"{path} y")
     classes, class_names, normal = encode_labels(labels, str(path), table=True)
     return Samples(path.stem, x, classes, class_names, normal_classes=normal)
