@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from agad_tf.csv_rows import numeric_rows
+from agad_tf.data.sources import csv_table
 from agad_tf.data.sources.load import load_samples
 from agad_tf.encoding import TableEncoding, learnt
 from agad_tf.errors import InputError
@@ -72,6 +73,20 @@ def test_a_file_is_learnt_and_told(tmp_path, caplog):
     assert load_samples(tmp_path / "t.csv", missing="median").encoding.indicated == ()
     plain = load_samples(written(tmp_path, "a,label\n1,0\n2,1\n", "plain.csv"))
     assert plain.encoding is None
+
+
+def test_a_file_is_read_in_blocks(tmp_path, monkeypatch):
+    text = "colour,a,label\n,1.5,0\n,2,0\nred,,0\nblue,4,1\nred,5,0\n"
+    expected = load_samples(written(tmp_path, text), missing="median")
+    assert expected.encoding.categories == (("blue", "red"), None)
+    monkeypatch.setattr(csv_table, "_BLOCK", 2)
+    samples = load_samples(tmp_path / "t.csv", missing="median")
+    np.testing.assert_array_equal(samples.x, expected.x)
+    assert samples.encoding == expected.encoding
+    with pytest.raises(InputError, match=r"in column 'colour' .2 rows, the first in line 2"):
+        load_samples(tmp_path / "t.csv")
+    with pytest.raises(InputError, match=r"received 'x' in column 'a', line 6 .1 such rows"):
+        load_samples(written(tmp_path, "a,label\n1,0\n2,0\n3,0\n4,1\nx,0\n"))
 
 
 def test_later_files_follow_the_encoding(tmp_path):

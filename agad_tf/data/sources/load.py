@@ -12,6 +12,7 @@ import numpy as np
 from agad_tf.data.rows import LazyRows
 from agad_tf.data.samples import Samples
 from agad_tf.data.sources.arrays import archive_is_table, load_npz
+from agad_tf.data.sources.csv_table import load_csv
 from agad_tf.data.sources.file_store import FileStore
 from agad_tf.data.sources.files import check_readable
 from agad_tf.data.sources.files import list_images as list_images
@@ -20,7 +21,7 @@ from agad_tf.data.sources.groups import group_by_path
 from agad_tf.data.sources.images import check_crop, image_array, read_image
 from agad_tf.data.sources.listing import Listing, is_manifest, list_manifest
 from agad_tf.data.sources.shards import is_shard_folder, load_shards
-from agad_tf.data.sources.tables import frame_samples, in_order, load_csv, load_mat, with_encoding
+from agad_tf.data.sources.tables import frame_samples, in_order, load_mat, with_encoding
 from agad_tf.encoding import TableEncoding, check_policy
 from agad_tf.errors import InputError
 from agad_tf.frames import is_frame
@@ -67,7 +68,7 @@ def load_samples(
             keeps the size, which must then be the same for all.
         channels: 1 or 3; None keeps 1 where every image is grey, else 3.
         label_column: name or position of the label in a CSV file; None: see
-            `agad_tf.data.sources.tables.load_csv`.
+            `agad_tf.data.sources.csv_table.load_csv`.
         crop: what a resize does to another aspect: "stretch" it, or cut out the "centre" of the new aspect.
         columns: names of the columns that a table must have, in the order they are wanted; None takes those
             that it has.

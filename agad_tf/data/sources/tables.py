@@ -1,4 +1,4 @@
-"""Tables: CSV and MATLAB files, and the checks that every table passes."""
+"""Tables: data frames and MATLAB files, and the checks that every table passes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agad_tf.columns import LABEL_NAMES, is_unnamed, label_position
-from agad_tf.csv_rows import CsvFile, Record
+from agad_tf.columns import LABEL_NAMES, label_position
 from agad_tf.data.samples import Samples, encode_labels, label_vector
 from agad_tf.data.sources.memory import check_memory
-from agad_tf.encoding import MISSING, Column, TableEncoding, learnt
+from agad_tf.encoding import TableEncoding, learnt
 from agad_tf.errors import InputError
 from agad_tf.frames import column_names, encoded, named_columns, raw_columns
-from agad_tf.identity import Identity, check_names
+from agad_tf.identity import Identity
 
 if TYPE_CHECKING:
     import h5py
@@ -66,8 +65,9 @@ def table_array(
         if rows.any():
             column = int(np.argmax(rows > 0))
             raise InputError(
-                f"{what}: expected {wanted}, received {received} in column {_column(column, feature_names)} "
-                f"({rows[column]} rows; {np.count_nonzero(rows)} such columns); fill or remove them"
+                f"{what}: expected {wanted}, received {received} in column "
+                f"{column_word(column, feature_names)} ({rows[column]} rows; {np.count_nonzero(rows)} such "
+                "columns); fill or remove them"
             )
     return table
 
@@ -91,92 +91,18 @@ def _tell_merged(x: np.ndarray, what: str, names: Sequence[str] | None) -> None:
             "%s: column %s: %s holds %d steps between its smallest and its largest value (%d such columns): "
             "values may have merged; pass float64",
             what,
-            _column(column, names),
+            column_word(column, names),
             x.dtype,
             round(float((largest - smallest)[column] / step[column])),
             np.count_nonzero(few),
         )
 
 
-def _column(index: int, names: Sequence[str] | None) -> str:
+def column_word(index: int, names: Sequence[str] | None) -> str:
     return repr(names[index]) if names is not None else str(index)
 
 
-def load_csv(
-    path: Path,
-    label_column: str | int | None = None,
-    columns: Sequence[str] | None = None,
-    missing: str = "refuse",
-    encoding: TableEncoding | None = None,
-) -> Samples:
-    """Reads a table from a CSV file; see `agad_tf.csv_rows` for what is read.
-
-    The first row is a header when it names the label column or when none of its cells is a number. The label
-    column is `label_column` (a name, or a position from 0), else the one called label, y, class or target
-    (several such columns are refused), else the last. Labels 0 and 1 mean normal and anomaly; of text
-    labels 'normal' and 'good' are normal. A column without a name that counts the rows, or is empty, is left
-    out, and so are empty rows; both are told.
-
-    Where the names of its `columns` are known and the file has a header, no other column is taken for the
-    label than `label_column` or one of these four names, and the columns come in their order.
-
-    A column of which more than half the cells are text is one of categories, see `agad_tf.encoding`;
-    `missing` says what is done with empty cells. Of an `encoding` these are known.
-
-    Raises:
-        InputError: no such column, text or missing values (names the column and the first row), rows of
-            unequal length, or no UTF-8 text.
-    """
-    file = CsvFile(path, columns or (), label_column)
-    if file.width < 2:
-        raise InputError(
-            f"{path}: expected at least a feature and a label column, received one column; check the "
-            "separator"
-        )
-    records = _records(file)
-    label = _label_position(path, label_column, file.names, file.width, columns)
-    taken = [column for column in range(file.width) if column != label]
-    if file.names is not None:
-        taken = [c for c in taken if not (is_unnamed(file.names[c]) and _is_index(file, records, c))]
-        names = tuple(file.names[column] for column in taken)
-        check_names(names, str(path))
-        if columns is not None:
-            order = Identity("table", tuple(columns)).column_order(names, str(path))
-            taken = taken if order is None else [taken[index] for index in order]
-            names = tuple(columns)
-    else:
-        names = None
-    if not taken:
-        raise InputError(f"{path}: expected at least a feature and a label column, received only the label")
-    unlabelled = [record.line for record in records if record.cells[label].casefold() in MISSING]
-    if unlabelled:
-        raise InputError(
-            f"{path}: expected a label in every row, received none in column {_column(label, file.names)} of "
-            f"line {unlabelled[0]} ({len(unlabelled)} such rows); fill or remove these rows"
-        )
-    known = None if encoding is None else _fitting(encoding, len(taken), str(path)).categories
-    gaps = missing != "refuse" if encoding is None else encoding.allows_gaps
-    raw = _cells(file, records, taken, gaps, known)
-    encoding = learnt(raw, missing, str(path), names) if encoding is None else encoding
-    x = (encoding or TableEncoding.of_numbers(len(taken))).encoded(raw)
-    x = table_array(x, str(path), names, encoding)
-    label_cells = [record.cells[label] for record in records]
-    numbers = [file.number(cell) for cell in label_cells]
-    labels = np.array(numbers if all(isinstance(number, float) for number in numbers) else label_cells)
-    labels = label_vector(labels, len(x), f"{path} column {_column(label, file.names)}")
-    classes, class_names, normal = encode_labels(labels, str(path), table=True)
-    return Samples(
-        path.stem,
-        x,
-        classes,
-        class_names,
-        normal_classes=normal,
-        feature_names=names,
-        encoding=None if encoding is None or encoding.is_plain else encoding,
-    )
-
-
-def _fitting(encoding: TableEncoding, features: int, what: str) -> TableEncoding:
+def fitting(encoding: TableEncoding, features: int, what: str) -> TableEncoding:
     """The encoding of training, of a table that has as many columns."""
     if len(encoding.categories) != features:
         raise InputError(
@@ -220,13 +146,13 @@ def frame_samples(
     encoding: TableEncoding | None = None,
     name: str = "frame",
 ) -> Samples:
-    """A data frame as a CSV file with the same header would be read; see `load_csv`.
+    """A data frame as a CSV file with the same header would be read; see `csv_table.load_csv`.
 
     Raises:
         InputError: no label column, dates, text that is no category, missing values; names the column.
     """
     names = column_names(frame, name)
-    label = _label_position(name, label_column, names, len(names), columns)
+    label = table_label(name, label_column, names, len(names), columns)
     features = [index for index in named_columns(names, name) if index != label]
     if columns is not None:
         order = Identity("table", tuple(columns)).column_order([names[index] for index in features], name)
@@ -239,7 +165,7 @@ def frame_samples(
         encoding = learnt(raw, missing, name, chosen)
         x = (encoding or TableEncoding.of_numbers(len(features))).encoded(raw)
     else:
-        x = encoded(frame, features, name, _fitting(encoding, len(features), name))
+        x = encoded(frame, features, name, fitting(encoding, len(features), name))
     x = table_array(x, name, chosen, encoding)
     column = frame[list(frame.columns)[label]]
     labels = np.asarray(column)
@@ -266,44 +192,7 @@ def frame_samples(
     )
 
 
-def _records(file: CsvFile) -> list[Record]:
-    """All rows that hold something; one that is broken refuses the file."""
-    records, blank = [], []
-    for record in file:
-        if record.error is not None:
-            raise InputError(f"{file.path}: line {record.line}: {record.error}")
-        (blank if record.blank else records).append(record)
-    if not records:
-        raise InputError(f"{file.path}: expected rows under the header, received none")
-    if blank:
-        _log.warning(
-            "%s: %d empty rows are left out, the first in line %d", file.path, len(blank), blank[0].line
-        )
-    return records
-
-
-def _is_index(file: CsvFile, records: list[Record], column: int) -> bool:
-    """Whether a column without a name is a row index (0, 1, 2, ...) or empty, which is told; else refuses."""
-    cells = [record.cells[column] for record in records]
-    empty = not any(cells)
-    if not empty:
-        numbers = [file.number(cell) for cell in cells]
-        steps = np.diff(numbers) if all(isinstance(number, float) for number in numbers) else [0.0]
-        if not np.equal(steps, 1).all():
-            raise InputError(
-                f"{file.path}: expected a name for every column, received none for column {column} (from 0): "
-                "name or remove it"
-            )
-    _log.warning(
-        "%s: column %d (from 0) has no name and %s: left out",
-        file.path,
-        column,
-        "is empty" if empty else "numbers the rows",
-    )
-    return True
-
-
-def _label_position(
+def table_label(
     path: Path,
     wanted: str | int | None,
     names: tuple[str, ...] | None,
@@ -335,52 +224,6 @@ def _label_position(
             names[found],
         )
     return found
-
-
-def _cells(
-    file: CsvFile, records: list[Record], columns: list[int], gaps: bool, known: Sequence | None
-) -> list[Column]:
-    """Columns as numbers or texts; names the first that has text among numbers, or missing values.
-
-    Args:
-        file, records: of the table.
-        columns: positions.
-        gaps: whether values may be missing.
-        known: of each column None for numbers, or something else for categories; None finds out.
-    """
-    found = []
-    for index, column in enumerate(columns):
-        name = _column(column, file.names)
-        cells = [record.cells[column] for record in records]
-        numbers = [] if known is not None and known[index] is not None else [file.number(c) for c in cells]
-        text = [(reason, r.line) for reason, r in zip(numbers, records, strict=False) if _is_text(reason)]
-        if known is None:
-            is_text = 2 * len(text) > sum(cell.casefold() not in MISSING for cell in cells)
-        else:
-            is_text = known[index] is not None
-        if is_text:
-            values = [None if cell.casefold() in MISSING else cell for cell in cells]
-            empty = [record.line for value, record in zip(values, records, strict=True) if value is None]
-        elif text:
-            raise InputError(
-                f"{file.path}: {text[0][0]} in column {name}, line {text[0][1]} ({len(text)} such rows); "
-                "encode the column as numbers, or leave it out"
-            )
-        else:
-            empty = [record.line for number, record in zip(numbers, records, strict=True) if number == ""]
-            values = np.array([np.nan if number == "" else number for number in numbers], np.float64)
-        if empty and not gaps:
-            raise InputError(
-                f"{file.path}: expected a value in every row, received missing values in column {name} "
-                f"({len(empty)} rows, the first in line {empty[0]}); fill or remove them, or train with "
-                "--missing median or indicator"
-            )
-        found.append(values)
-    return found
-
-
-def _is_text(number: float | str) -> bool:
-    return isinstance(number, str) and number != ""
 
 
 def load_mat(path: Path, gaps: bool = False) -> Samples:
