@@ -28,6 +28,7 @@ from agad_tf.checksums import damaged, sha256_of
 from agad_tf.csv_rows import numeric_rows, plain_cell, position_or_name
 from agad_tf.errors import InputError
 from agad_tf.evaluation.decisions import Decision
+from agad_tf.formulas import FORMULAS, combine, ready
 from agad_tf.frames import frame_rows, is_frame
 from agad_tf.identity import Identity
 from agad_tf.pixels import CROPS, preprocess, read_image
@@ -42,66 +43,6 @@ COLUMNS = ("path", "score", "p_value", "is_anomaly", "error")
 
 SOME_FAILED = 3
 """Exit status when some samples could not be scored, or the reader of the output went away; as `agad-tf`."""
-
-
-def _root_of_squares(x: np.ndarray, output: np.ndarray) -> np.ndarray:
-    return np.sqrt(_sum_of_squares(x, output))
-
-
-def _sum_of_squares(x: np.ndarray, output: np.ndarray) -> np.ndarray:
-    return _squared_length(x, x - output)
-
-
-def _squared_length(x: np.ndarray, output: np.ndarray) -> np.ndarray:
-    flat = output.reshape(len(x), -1)
-    # In float64: a long sum in float32 loses digits, and the mean that is taken off uncovers it.
-    return np.einsum("ij,ij->i", flat, flat, dtype=np.float64)
-
-
-def _negated_mean(x: np.ndarray, output: np.ndarray) -> np.ndarray:
-    return -output.reshape(len(x), -1).mean(axis=1, dtype=np.float64)
-
-
-def _length(x: np.ndarray, output: np.ndarray) -> np.ndarray:
-    return np.sqrt(_squared_length(x, output))
-
-
-def _mean_of_largest(x: np.ndarray, output: np.ndarray, count: int) -> np.ndarray:
-    """Of each channel the mean of its `count` largest values, and of all channels the mean."""
-    values = np.sort(output.reshape(len(x), -1, output.shape[-1]), axis=1)[:, -count:]
-    return values.mean(axis=(1, 2), dtype=np.float64)
-
-
-FORMULAS = {
-    "length": _length,
-    "mean_of_largest": _mean_of_largest,
-    "root_of_squares": _root_of_squares,
-    "sum_of_squares": _sum_of_squares,
-    "squared_length": _squared_length,
-    "negated_mean": _negated_mean,
-}
-"""How a part of a score follows from preprocessed samples and one output of the graph, by name."""
-
-
-def combine(x: np.ndarray, outputs: dict[str, np.ndarray], parts: Sequence[dict]) -> np.ndarray:
-    """The score of preprocessed samples from what the networks made of them.
-
-    Args:
-        x: float32 (n, ...), preprocessed.
-        outputs: output name to float32 (n, ...).
-        parts: of the score; each names its `output` and its `formula`, the `count` of "mean_of_largest", and
-            `mean` and `deviation` where several are standardised and summed.
-
-    Returns:
-        float32 (n,), higher is more anomalous.
-    """
-    scores = []
-    for part in parts:
-        further = {name: part[name] for name in ("count",) if name in part}
-        scores.append(FORMULAS[part["formula"]](x, outputs[part["output"]], **further))
-    if len(parts) > 1:
-        scores = [(s - part["mean"]) / part["deviation"] for s, part in zip(scores, parts, strict=True)]
-    return np.sum(scores, axis=0).astype(np.float32)
 
 
 class EdgeModel:
@@ -157,6 +98,8 @@ class EdgeModel:
             raise InputError(
                 f"{self.path}: expected a whole graph, received: {reason}; export again"
             ) from None
+        shape = self.metadata["input"]["shape"]
+        self._parts = [ready(part, shape) for part in self.metadata["score"]["parts"]]
         self._turn = threading.Lock()  # an interpreter holds the tensors of one call
         self._count = None  # samples the interpreter has room for
         calibration = self.metadata["calibration"]
@@ -243,8 +186,7 @@ class EdgeModel:
     def score_preprocessed(self, x: np.ndarray, batch_size: int = 32) -> np.ndarray:
         """As `score`, of samples that `preprocess` made."""
         batches = (x[start : start + batch_size] for start in range(0, len(x), batch_size))
-        parts = self.metadata["score"]["parts"]
-        scores = [combine(batch, self.run(batch), parts) for batch in batches]
+        scores = [combine(batch, self.run(batch), self._parts) for batch in batches]
         return np.concatenate([np.empty(0, np.float32), *scores])
 
     def p_values(self, scores: np.ndarray) -> np.ndarray:
@@ -345,6 +287,7 @@ def _check_metadata(metadata: dict) -> None:
     for part in parts:
         if part["formula"] not in FORMULAS or not isinstance(part["output"], str):
             raise ValueError(f"formula {part['formula']!r} of output {part['output']!r}")
+        ready(part, shape)
         _check_numbers("mean and deviation", [part["mean"], part["deviation"]])
     if not parts:
         raise ValueError("a score of no parts")

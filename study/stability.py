@@ -105,8 +105,9 @@ def new_model(job: Job, used=None):
         settings = dict(SWITCHES[job.switch])
         constructor = {name: settings.pop(name) for name in ("bn_strategy",) if name in settings}
         side = job.image_size
-        # Fused, so that both parts are prepared and every score can be recorded.
-        model = AGAD((side, side, 1), "encoder_decoder", score="fused", seed=job.seed, **constructor)
+        # Fused, so that both parts are prepared and every score can be recorded; no part that came later.
+        constructor |= {"score": "fused", "score_share": None}
+        model = AGAD((side, side, 1), "encoder_decoder", seed=job.seed, **constructor)
         model.compile(**settings)
     assign_all(model.variables, fresh_values(model.variables, tf.constant([job.seed, 0])))
     for raw, scoring in (("generator", "scoring_generator"), ("discriminator", "scoring_discriminator")):

@@ -230,6 +230,8 @@ def make_model(job: Job, samples: Samples):
     detectors = {"agad": agad_tf.AGAD, "aa_bigan": agad_tf.AABiGAN}
     if job.method in detectors:
         chosen = {} if job.backbone is None else {"backbone": job.backbone}
+        if job.method == "agad":
+            chosen["score_share"] = None  # the scores that the tables are made of
         model = detectors[job.method](shape, seed=job.seed, **chosen, **job.model)
     else:
         model = _baseline(job.method, table)(shape, seed=job.seed, **job.model)

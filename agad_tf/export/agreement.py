@@ -26,8 +26,13 @@ def rounded_size(model: AnomalyScorer) -> float:
 
     A fused score is small where its parts, in their deviations, are near their means. Float32 rounds the
     parts before the means are taken off, so that a score of 1 made from 9 − 8 has the rounding error of 9.
+    Likewise a local score, whose maps are errors of values up to 1 in deviations of their pixels.
     """
+    sizes = {}
+    if "local_score.deviation" in getattr(model, "scoring_state", ()):
+        sizes["local"] = 1.0 / float(np.min(model.local_score.deviation))
     if getattr(model, "score", None) != "fused":
-        return 1.0
-    parts = np.abs(np.asarray(model.score_means)) / np.asarray(model.score_deviations)
-    return max(1.0, float(np.sum(parts)))
+        return max([1.0, *sizes.values()])
+    means, deviations = np.abs(np.asarray(model.score_means)), np.asarray(model.score_deviations)
+    parts = [max(mean, sizes.get(name, 0.0)) for name, mean in zip(model.score_names, means, strict=True)]
+    return max(1.0, float(np.sum(parts / deviations)))

@@ -69,9 +69,8 @@ def export_onnx(
         if twin.encoding is not None:  # whose gaps and codes would be scored whatever they are
             usable = tf.reduce_all(twin.preprocess.usable(samples), axis=1)
             outputs["score"] = tf.where(usable, outputs["score"], float("nan"))
-        if "reconstruction" in twin.parts_of_score:
-            outputs["reconstruction"] = parts(x)["reconstruction"]
-        return outputs
+        given = parts(x)
+        return outputs | {name: given[name] for name in ("reconstruction",) if name in given}
 
     graph, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=OPSET)
     about = {

@@ -2,7 +2,7 @@
 
 A score that is computed inside an int8 graph has a few dozen values and loses the ranking. So the graph of
 a TFLite or ONNX export ends in what the networks make of a sample, and the score follows outside of it, in
-float32, by one of `agad_tf.edge.FORMULAS`.
+float32, by one of `agad_tf.formulas.FORMULAS`.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from agad_tf import edge
+from agad_tf import formulas
 from agad_tf.baselines import BASELINES, FITTED_ONCE
 from agad_tf.errors import InputError
 from agad_tf.export.agreement import FLOAT32, agreement, rounded_size
@@ -22,6 +22,7 @@ _PARTS = {
     AGAD: {
         "reconstruction": ("root_of_squares", "reconstruction"),
         "discriminator": ("negated_mean", "patch_logits"),
+        "local": ("largest_errors", "reconstruction"),
     },
     AABiGAN: {
         "reconstruction": ("sum_of_squares", "reconstruction"),
@@ -35,7 +36,7 @@ _PARTS = {
 
 
 def score_parts(model: AnomalyScorer) -> list[dict]:
-    """The parts of the model's score as `agad_tf.edge.combine` takes them.
+    """The parts of the model's score as `agad_tf.formulas.ready` takes them.
 
     Raises:
         InputError: a detector whose score has no formula outside of its graph.
@@ -56,10 +57,25 @@ def score_parts(model: AnomalyScorer) -> list[dict]:
             "output": known[name][1],
             "mean": float(means[model.score_names.index(name)]),
             "deviation": float(deviations[model.score_names.index(name)]),
-            **({"count": model.worst_patches} if known[name][0] == "mean_of_largest" else {}),
+            **_besides(model, known[name][0]),
         }
         for name in model.parts_of_score
     ]
+
+
+def _besides(model: AnomalyScorer, formula: str) -> dict:
+    """What a formula needs besides an output."""
+    if formula == "mean_of_largest":
+        return {"count": model.worst_patches}
+    if formula != "largest_errors":
+        return {}
+    local = model.local_score
+    return {
+        "count": local.count,
+        "kernel": local.kernel.tolist(),
+        "map_mean": formulas.as_text(local.mean),
+        "map_deviation": formulas.as_text(local.deviation),
+    }
 
 
 def graph_outputs(model: AnomalyScorer) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
@@ -131,7 +147,8 @@ def check_recipe(model: AnomalyScorer, x: np.ndarray) -> None:
     """
     outputs = {name: value.numpy() for name, value in graph_outputs(model)(tf.constant(x)).items()}
     expected = model.chosen_score(tf.constant(x)).numpy()
-    received = edge.combine(x, outputs, score_parts(model))
+    parts = [formulas.ready(part, model.sample_shape) for part in score_parts(model)]
+    received = formulas.combine(x, outputs, parts)
     difference = agreement(expected, received, rounded_size(model))
     if not difference <= FLOAT32:
         raise RuntimeError(

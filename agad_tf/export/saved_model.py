@@ -87,7 +87,8 @@ def signatures(model: AnomalyDetector, calibration: Calibration | None = None) -
         calibration: the threshold of the day, or None.
     """
     functions = (_table_functions if model.is_table else _image_functions)(model, calibration)
-    if ("reconstruction" if model.reconstructs else "local") not in model.parts_of_score:
+    shown = {"reconstruction", "local"} if model.reconstructs else {"local"}
+    if not shown.intersection(model.parts_of_score):
         del functions["explain"]  # what it shows is not in the export
     return {name: function.get_concrete_function() for name, function in functions.items()}
 

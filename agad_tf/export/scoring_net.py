@@ -1,5 +1,7 @@
 """The detector as it is exported: float32 whatever it was trained in, batch norm folded away."""
 
+from operator import attrgetter
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -36,7 +38,8 @@ def scoring_twin(model: AnomalyScorer) -> AnomalyScorer:
         rearrange_kernels(getattr(twin, name))
     twin.preprocess.set_weights(model.preprocess.get_weights())
     for name in model.scoring_state:
-        getattr(twin, name).assign(getattr(model, name))
+        state = attrgetter(name)
+        state(twin).assign(state(model))
     twin.identity = model.identity
     return twin
 

@@ -4,10 +4,10 @@ import keras
 import tensorflow as tf
 
 from agad_tf.errors import InputError
-from agad_tf.layers import BN_STRATEGIES
+from agad_tf.layers import BN_STRATEGIES, LocalScore
 from agad_tf.losses import agad as losses
 from agad_tf.losses.reduction import group_means
-from agad_tf.models.detector import AnomalyDetector
+from agad_tf.models.agad_scorer import FLOOR, SMOOTHING, AGADScorer
 from agad_tf.models.inputs import preprocessing
 from agad_tf.models.updates import reinitialise_below
 from agad_tf.networks import BACKBONES, PatchDiscriminator
@@ -37,7 +37,7 @@ LITERAL = {
 
 
 @keras.saving.register_keras_serializable("agad_tf")
-class AGAD(AnomalyDetector):
+class AGAD(AGADScorer):
     """A generator that learns to reconstruct normal images and to fail on everything else.
 
     ```python
@@ -55,12 +55,15 @@ class AGAD(AnomalyDetector):
             reconstructions have a head of their own), "freeze" (anomalies are normalised by the normal
             head's moving statistics), "adv_prop_freeze" (paper, section 6.2).
         batch_norm: False leaves batch norm out of the generator.
-        score: "reconstruction" is the paper's A(x) = ||x − x̂||₂; "discriminator" the negated logit of D;
-            "fused" their sum, each standardised on training normals; "auto" is replaced at `fit` by
-            "fused" with labelled anomalies and "reconstruction" without.
+        score: "reconstruction" is the paper's A(x) = ||x − x̂||₂; "local" the mean of the largest values of
+            the map of |x − x̂|, smoothed and standardised per pixel on training normals; "discriminator" the
+            negated logit of D; "fused" the sum of all three, each standardised on training normals; "auto"
+            is replaced at `fit` by "fused" with labelled anomalies and "local" without.
         seed: of the values a discriminator gets when it is re-initialised.
         crop: what resizing does to images of another aspect than `input_shape`: "stretch" distorts them,
             "centre" takes the largest window of the right aspect from their middle.
+        score_share: share of the pixels that "local" averages; None for a detector without it, as all were
+            before there was one.
 
     Attributes:
         generator, discriminator: the networks that train.
@@ -69,8 +72,6 @@ class AGAD(AnomalyDetector):
     Raises:
         InputError: an image shape the backbone cannot take, an unknown name.
     """
-
-    score_names = ("reconstruction", "discriminator")
 
     def __init__(
         self,
@@ -81,8 +82,14 @@ class AGAD(AnomalyDetector):
         score: str = "auto",
         seed: int = 0,
         crop: str = "stretch",
+        score_share: float | None = 0.01,
         **kwargs,
     ):
+        if score_share is not None and not 0 < score_share <= 1:
+            raise InputError(
+                f"score_share expects a share above 0 and up to 1, or None, received {score_share}"
+            )
+        self.score_share = score_share  # before the rest: it says which scores there are
         super().__init__(input_shape, score, **kwargs)
         for name, value, known in (
             ("backbone", backbone, BACKBONES),
@@ -107,34 +114,10 @@ class AGAD(AnomalyDetector):
             setattr(self, network.name, network)
         self._pair("generator", "scoring_generator")
         self._pair("discriminator", "scoring_discriminator")
+        if score_share is not None:
+            self.local_score = LocalScore(SMOOTHING, score_share, FLOOR, dtype="float32", name="local_score")
+            self.local_score.build((None, *self.sample_shape[:2], 1))
         self.built = True
-
-    # -- scoring ---------------------------------------------------------------------------------------------
-
-    def raw_score(self, name, x, training=False):
-        if name == "discriminator":
-            logit, _ = self.scoring_discriminator(x, training=training)
-            return -tf.cast(logit, tf.float32)
-        reconstruction = self.scoring_generator(x, training=training)
-        difference = tf.cast(x, tf.float32) - tf.cast(reconstruction, tf.float32)
-        return tf.sqrt(tf.reduce_sum(tf.square(difference), axis=[1, 2, 3]))
-
-    def reconstruct(self, x):
-        """G(x), (batch, height, width, channels) in [−1, 1]."""
-        return self.scoring_generator(self.preprocess(tf.convert_to_tensor(x)), training=False)
-
-    def scoring_networks(self):
-        networks = {}
-        if "reconstruction" in self.parts_of_score:
-            networks["scoring_generator"] = self.scoring_generator
-        if "discriminator" in self.parts_of_score:
-            networks["scoring_discriminator"] = self.scoring_discriminator
-        return networks
-
-    def observe(self, batch):
-        # Both, whichever is scored with: `explain` shows the generator of any score.
-        self.scoring_generator(batch, training=True)
-        self.scoring_discriminator(batch, training=True)
 
     # -- training --------------------------------------------------------------------------------------------
 
@@ -393,4 +376,9 @@ class AGAD(AnomalyDetector):
             "score": self.score,
             "seed": self.seed,
             "crop": self.preprocess.crop,
+            "score_share": self.score_share,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config({"score_share": None} | config)  # saved before there was a local score

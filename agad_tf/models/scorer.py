@@ -209,6 +209,10 @@ class AnomalyScorer(keras.Model):
         getattr(self, scoring).trainable = False
         getattr(self, scoring).set_weights(getattr(self, raw).get_weights())
 
+    def raw_scores(self, names: tuple[str, ...], x: tf.Tensor, training: bool = False) -> list[tf.Tensor]:
+        """`raw_score` of each name; a subclass computes once what several of them read."""
+        return [self.raw_score(name, x, training) for name in names]
+
     def raw_score(self, name: str, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Score `name` of samples in the model's range, (batch,), higher is more anomalous.
 
@@ -261,10 +265,8 @@ class AnomalyScorer(keras.Model):
 
     def chosen_score(self, x, training: bool = False):
         """The chosen score of samples in the model's range; `training` as in `raw_score`."""
-        parts = self.parts_of_score
-        if len(parts) == 1:
-            return self.raw_score(parts[0], x, training)
-        return self.fuse([self.raw_score(name, x, training) for name in parts])
+        scores = self.raw_scores(self.parts_of_score, x, training)
+        return scores[0] if len(scores) == 1 else self.fuse(scores)
 
     def fuse(self, scores):
         """The fused score: the sum of all scores, each standardised on training normals.
@@ -337,17 +339,17 @@ class AnomalyScorer(keras.Model):
         batches = [self.preprocess(tf.convert_to_tensor(batch)) for batch in batches]
         if not self.compiled or self.settings["reestimate_batch_norm"]:
             self._reestimate(batches)
-        for index, name in enumerate(self.score_names):
-            if self.score == "fused":
-                scores = np.concatenate([self.raw_score(name, batch).numpy() for batch in batches])
-                mean, deviation = float(scores.mean()), float(scores.std())
-            else:
-                mean, deviation = 0.0, 1.0
-            self.score_means.assign(tf.tensor_scatter_nd_update(self.score_means.value, [[index]], [mean]))
-            self.score_deviations.assign(
-                tf.tensor_scatter_nd_update(self.score_deviations.value, [[index]], [max(deviation, 1e-12)])
-            )
+        self.standardise_maps(batches)
+        means, deviations = np.zeros(len(self.score_names)), np.ones(len(self.score_names))
+        if self.score == "fused":
+            scores = np.concatenate([self.raw_scores(self.score_names, batch) for batch in batches], axis=1)
+            means, deviations = scores.mean(1), np.maximum(scores.std(1), 1e-12)
+        self.score_means.assign(means)
+        self.score_deviations.assign(deviations)
         self.scoring_prepared.assign(1.0)
+
+    def standardise_maps(self, batches) -> None:
+        """Fits what a local score reads to preprocessed batches of normals; nothing where there is none."""
 
     def _reestimate(self, batches) -> None:
         """Sets every batch norm of the averaged networks to its mean batch moments over `batches`."""

@@ -86,6 +86,8 @@ class Redraws:
 class Glows(Redraws):
     """Its maps are bright where an image has a white corner."""
 
+    score_names = ("reconstruction", "local")
+
     def anomaly_map(self, x):
         return x[..., 0].astype(np.float32) * (x[:, :1, :1, 0] == 255)
 
@@ -379,6 +381,10 @@ def test_maps_that_see_more_than_the_score_are_a_next_step():
     assert re.search(r"Of \d+ missed anomalies (\d+) have a marked region; of 60 normal images 0\.", words)
     assert "--set score=local" in words
     assert words in check(make(model=Glows(), shift=0.1, images=images)).words
+    without, already = Glows(), Glows()
+    without.score_names, already.parts_of_score = ("reconstruction",), ("local",)
+    assert "maps: --detector agad --set score=local" in steps(model=without, shift=0.1, images=images)
+    assert "--set score=local" not in steps(model=already, shift=0.1, images=images)
     # Neither where the maps are blind too, nor where the score sees as much.
     assert "heat maps see more" not in steps(shift=0.1)
     assert "heat maps see more" not in steps(model=Glows(), shift=9.0, images=images)

@@ -19,7 +19,7 @@ def test_a_score_of_large_parts_with_small_deviations_is_exported(tmp_path):
     """The parts are near 10 and vary by 0.0001: float32 itself moves their standardised sum by more."""
     model = make(score="fused", number=11)
     model.prepare_scoring(photographs(24))
-    model.score_deviations.assign(np.float32([1e-4, 1e-4]))
+    model.score_deviations.assign(np.full(len(model.score_names), 1e-4, np.float32))
     images = photographs(9, seed=4)
     path = export_tflite(model, tmp_path / "m.tflite", representative=photographs(24))
     expected, received = model.predict(images, verbose=0), EdgeModel(path).score(images)

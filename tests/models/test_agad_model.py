@@ -41,7 +41,7 @@ def test_fit_decides_the_score_and_readies_it(fitted):
     assert history["val_auroc"][-1] == pytest.approx(model.evaluate(X, Y, verbose=0)["auroc"], abs=1e-6)
     # Standardised on the training normals: each part has mean 0 and deviation 1 over them.
     x = model.preprocess(NORMALS)
-    parts = np.array([model.raw_score(name, x) for name in ("reconstruction", "discriminator")])
+    parts = np.array([model.raw_score(name, x) for name in model.score_names])
     np.testing.assert_allclose(model.score_means, parts.mean(1), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(model.score_deviations, parts.std(1), rtol=1e-2)
     means, deviations = model.score_means.numpy()[:, None], model.score_deviations.numpy()[:, None]
@@ -129,7 +129,7 @@ def test_fused_constants_follow_each_preparation():
     model = make(score="fused")
     model.prepare_scoring(NORMALS)
     x = model.preprocess(NORMALS)
-    for index, name in enumerate(("reconstruction", "discriminator")):
+    for index, name in enumerate(model.score_names):
         part = model.raw_score(name, x).numpy()
         assert float(model.score_means[index]) == pytest.approx(part.mean(), rel=1e-4, abs=1e-5)
         assert float(model.score_deviations[index]) == pytest.approx(part.std(), rel=1e-3)

@@ -22,6 +22,7 @@ ORDER = [
         "encoding",
         "errors",
         "files",
+        "formulas",
         "frames",
         "identity",
         "keras_backend",

@@ -306,6 +306,8 @@ class Findings:
 
     def _glow(self) -> list[str]:
         """Where the heat maps tell defects that the score misses."""
+        if getattr(self.evaluation.model, "parts_of_score", ()) == ("local",):
+            return []  # it is the maps' score
         auroc = self.metrics.get("auroc")
         maps = None if self._maps is None or not self.both or auroc is None else self._maps()
         if maps is None:
@@ -332,7 +334,13 @@ class Findings:
                     f"{int(glowing[missed].sum())} have a marked region; of {int((~anomaly).sum())} normal "
                     f"images {int(glowing[~anomaly].sum())}."
                 )
-        return [f"{words} Train with a score that looks at the maps: --set score=local"]
+        return [f"{words} {self._score_of_maps()}"]
+
+    def _score_of_maps(self) -> str:
+        """What to do for a score that looks where the maps are bright."""
+        has_one = "local" in getattr(self.evaluation.model, "score_names", ())
+        other = "" if has_one else "--detector agad "
+        return f"Train with a score that looks at the maps: {other}--set score=local"
 
     # -- tables ----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,82 @@
+"""The scoring half of AGAD: the whole image, its worst places, and what the discriminator says."""
+
+import tensorflow as tf
+
+from agad_tf.models.detector import AnomalyDetector
+
+SMOOTHING = 1.5 / 64
+"""Deviation of the Gaussian that the local score smooths error maps with, as a share of the shorter side."""
+
+FLOOR = 0.01
+"""Added to each pixel's deviation of errors: where normals are redrawn perfectly, noise is not news."""
+
+BEFORE_LOCAL = ("reconstruction", "discriminator")
+"""The scores of files made before there was a local one, and the parts of their fused score."""
+
+READ_RECONSTRUCTIONS = {"reconstruction", "local"}
+
+
+class AGADScorer(AnomalyDetector):
+    """What scores in `AGAD`, which makes the networks and trains them."""
+
+    @property
+    def score_names(self):
+        """The parts that the score may be."""
+        return BEFORE_LOCAL if self.score_share is None else (*BEFORE_LOCAL, "local")
+
+    def raw_score(self, name, x, training=False):
+        return self.raw_scores((name,), x, training)[0]
+
+    def raw_scores(self, names, x, training=False):
+        reconstruction = None
+        if READ_RECONSTRUCTIONS.intersection(names):
+            reconstruction = self.scoring_generator(x, training=training)
+        return [self._part(name, x, reconstruction, training) for name in names]
+
+    def _part(self, name, x, reconstruction, training):
+        if name == "discriminator":
+            logit, _ = self.scoring_discriminator(x, training=training)
+            return -tf.cast(logit, tf.float32)
+        if name == "local":
+            return self.local_score(error_maps(x, reconstruction)[..., None])[:, 0]
+        difference = tf.cast(x, tf.float32) - tf.cast(reconstruction, tf.float32)
+        return tf.sqrt(tf.reduce_sum(tf.square(difference), axis=[1, 2, 3]))
+
+    @property
+    def scoring_state(self):
+        local = ("local_score.mean", "local_score.deviation") if "local" in self.parts_of_score else ()
+        return (*super().scoring_state, *local)
+
+    def standardise_maps(self, batches):
+        # Validations between epochs read the chosen score alone.
+        if self.score_share is not None and ("local" in self.parts_of_score or not self._fitting):
+            maps = (error_maps(batch, self.scoring_generator(batch, training=False)) for batch in batches)
+            self.local_score.adapt(errors[..., None] for errors in maps)
+
+    def choose_score(self, has_anomalies):
+        if self.settings.get("literal") or self.score_share is None:
+            return super().choose_score(has_anomalies)
+        return "fused" if has_anomalies else "local"
+
+    def reconstruct(self, x):
+        """G(x), (batch, height, width, channels) in [−1, 1]."""
+        return self.scoring_generator(self.preprocess(tf.convert_to_tensor(x)), training=False)
+
+    def scoring_networks(self):
+        networks = {}
+        if READ_RECONSTRUCTIONS.intersection(self.parts_of_score):
+            networks["scoring_generator"] = self.scoring_generator
+        if "discriminator" in self.parts_of_score:
+            networks["scoring_discriminator"] = self.scoring_discriminator
+        return networks
+
+    def observe(self, batch):
+        # Both, whichever is scored with: `explain` shows the generator of any score.
+        self.scoring_generator(batch, training=True)
+        self.scoring_discriminator(batch, training=True)
+
+
+def error_maps(x: tf.Tensor, reconstruction: tf.Tensor) -> tf.Tensor:
+    """|x − x̂| averaged over channels, (batch, height, width) float32."""
+    difference = tf.cast(x, tf.float32) - tf.cast(reconstruction, tf.float32)
+    return tf.reduce_mean(tf.abs(difference), axis=-1)
