@@ -14,6 +14,7 @@ _LAZY = {
     "FeatureDiscriminator": "agad_tf.models",
     "TableEncoding": "agad_tf.encoding",
     "table_encoding": "agad_tf.frames",
+    "calibrate": "agad_tf.evaluation.thresholds",
     "quota_batches": "agad_tf.data.batches.quota",
     "compare": "agad_tf.comparison.compare",
     "load_samples": "agad_tf.data.sources.load",

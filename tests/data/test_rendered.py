@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,6 +122,12 @@ def test_folder_of_classes_loads_with_groups(tmp_path):
     assert kinds == rendered.kinds.tolist()
     assert samples.group.tolist() == rendered.groups.tolist()
     assert [mask is not None for mask in samples.masks] == [kind != "normal" for kind in kinds]
+    folder = load_samples(path.parent)  # the folder itself: the same masks, no groups
+    by_path = dict(zip(samples.paths, samples.masks, strict=True))
+    assert folder.masks is not None
+    for image, mask in zip(folder.paths, folder.masks, strict=True):
+        expected = by_path[image]
+        assert (mask and Path(mask).resolve()) == (expected and Path(expected).resolve())
     # JPEG loses a little, no more.
     assert np.abs(samples.x.astype(int) - rendered.images).mean() < 4
 

@@ -41,10 +41,10 @@ def list_folder(root: Path) -> Listing:
     Subfolders of other class folders belong to the class. Links are followed. A class folder without images
     is no class, but for `normal/` or `good/`.
 
-    Where `ground_truth/` lies beside them (the layout of MVTec AD), the mask of `test/<defect>/<name>.*` is
-    `ground_truth/<defect>/<name>_mask.*` or `<name>.*`, or the folder `<name>/` of several (MVTec LOCO). The
-    mask of `train/<defect>/<name>.*` is looked for under `ground_truth/train/`, then in the same place where
-    no test image has it. The paths of the masks are kept.
+    Where `ground_truth/` lies beside them (the layout of MVTec AD), the mask of `test/<defect>/<name>.*` or
+    `anomaly/<defect>/<name>.*` is `ground_truth/<defect>/<name>_mask.*` or `<name>.*`, or the folder `<name>/`
+    of several (MVTec LOCO). The mask of `train/<defect>/<name>.*` is looked for under `ground_truth/train/`,
+    then in the same place where no test image has it. The paths of the masks are kept.
 
     Everything under `root` that is not read is told in the log.
 
@@ -175,7 +175,9 @@ def _find_masks(
     # Test images first: what is stored without the name of a part is theirs.
     for row in sorted(rows, key=lambda row: row.part == "train"):
         image = row.inner.with_suffix("")
-        places = (Path(row.part, image), image)
+        places = [Path(row.part, image), image]
+        if image.parts[0].casefold() in _KINDS_IN and len(image.parts) > 2:
+            places.append(Path(*image.parts[1:]))
         keys = [key for place in places for key in (place.with_name(f"{place.name}_mask"), place)]
         key = next((key for key in keys if key in stored), None)
         if key is not None and not row.normal:
