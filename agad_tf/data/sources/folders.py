@@ -42,9 +42,9 @@ def list_folder(root: Path) -> Listing:
     is no class, but for `normal/` or `good/`.
 
     Where `ground_truth/` lies beside them (the layout of MVTec AD), the mask of `test/<defect>/<name>.*` or
-    `anomaly/<defect>/<name>.*` is `ground_truth/<defect>/<name>_mask.*` or `<name>.*`, or the folder `<name>/`
-    of several (MVTec LOCO). The mask of `train/<defect>/<name>.*` is looked for under `ground_truth/train/`,
-    then in the same place where no test image has it. The paths of the masks are kept.
+    `anomaly/<defect>/<name>.*` is `ground_truth/<defect>/<name>_mask.*` or `<name>.*`, or the folder
+    `<name>/` of several (MVTec LOCO). The mask of `train/<defect>/<name>.*` is looked for under
+    `ground_truth/train/`, then in the same place where no test image has it. Paths of masks are kept.
 
     Everything under `root` that is not read is told in the log.
 
