@@ -65,7 +65,7 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 )
 @click.option("--backbone", help="encoder_decoder, unet, unet_plus_plus; of aa_bigan dcgan, lenet.")
 @click.option("--bn-strategy", help="Of agad: shared, adv_prop, freeze, adv_prop_freeze.")
-@click.option("--score", help="auto, reconstruction, fused; discriminator (agad), latent (aa_bigan).")
+@click.option("--score", help="auto, reconstruction, fused; discriminator, local (agad); latent (aa_bigan).")
 @click.option(
     "--image-size",
     type=click.IntRange(1),
