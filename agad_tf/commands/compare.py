@@ -15,7 +15,7 @@ from agad_tf.commands.common import as_json, quiet_stdout, quiet_tensorflow, sho
     type=click.FloatRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
-    help="Bound of all training together; detectors share it equally.",
+    help="Bound of all training together; those that train by steps share it.",
 )
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal.")
 @click.option("--missing", help="Missing values of a table: refuse, median or indicator.  [default: refuse]")
@@ -56,7 +56,7 @@ def compare(data, detectors, minutes, normal_classes, missing, image_size, seed,
         page = write_page(made)
     chosen = made.recommendation
     result = {"rows": made.rows, "page": str(page), "recommended": chosen and chosen.detector}
-    result |= {"reason": chosen and chosen.reason}
+    result |= {"reason": chosen and chosen.reason, "kept": chosen and chosen.kept}
     show(result, json_output, comparison_text)
 
 
@@ -83,6 +83,11 @@ def comparison_text(result: dict) -> str:
         lines.append("* stopped by --minutes before it had trained as long as its defaults say")
     if result["recommended"] is not None:
         lines.append(f"take {result['recommended']}: {result['reason']}")
+        if result["kept"]:
+            lines.append(
+                f"{result['recommended']} is for comparison only; of those that can be saved take "
+                f"{result['kept']}"
+            )
     lines.append(f"page {result['page']}")
     return "\n".join(lines)
 

@@ -11,15 +11,16 @@ import hashlib
 import json
 import logging
 import math
+import operator
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from agad_tf.baselines import BASELINES
+from agad_tf.baselines import BASELINES, FITTED_ONCE
 from agad_tf.comparison.recommendation import ENOUGH, FoldScores, Recommendation, figure, folds_of, recommend
 from agad_tf.data.samples import Samples
 from agad_tf.data.sources.load import is_table
@@ -29,17 +30,23 @@ from agad_tf.evaluation import thresholds
 from agad_tf.evaluation.evaluation import heat_maps
 from agad_tf.evaluation.summary import summarise
 from agad_tf.files import write_atomically, written_whole
+from agad_tf.models.feature_scorer import FeatureScorer
 from agad_tf.training.configuration import DETECTORS, configure
 from agad_tf.training.open import load_split
+from agad_tf.training.small_sets import CHOSEN, choose
 from agad_tf.training.train import build, default_image_size
 
 logger = logging.getLogger("agad_tf")
 
-ORDER_OF_IMAGES = ("features", "agad", "autoencoder", "isolation_forest", "oc_svm", "classifier")
+ORDER_OF_IMAGES = ("features", "mahalanobis", "nearest_patches", "agad", "pca")
 ORDER_OF_TABLES = ("aa_bigan", "neighbours", "isolation_forest", "stacked", "gradient_boosting")
 """What is compared where no detectors are named, and what is taken first where there are too few labels to
 choose on: those that need no labels before those that know only what they were shown."""
-NEED_LABELS = {"classifier", "gradient_boosting", "stacked"}
+NEED_LABELS = {"gradient_boosting", "stacked"}
+FEATURES = {"features", "mahalanobis", "nearest_patches"}
+"""Those on the same pretrained network: its features of a sample are computed once for all."""
+TIMED = 32
+"""Samples that the time for one is measured on."""
 STEPS = 1500
 """Of the baselines that train by steps; their papers' epochs take hours."""
 RATE = 0.05
@@ -79,9 +86,9 @@ def compare(
         source: data as `agad_tf.load_samples` takes them.
         detectors: names of detectors and baselines; None for those that suit images or tables.
         out: folder for results; an interrupted comparison goes on there.
-        minutes: bound of all training together; each detector has an equal share of it, counting the
-            trainings that cross-fit it, and stops early when it is over (said in its row). None trains each
-            as long as its defaults say.
+        minutes: bound of all training together. The closed forms come first; what is left is shared equally
+            by the others, counting the trainings that cross-fit them, and a training stops early when its
+            time is over (said in its row). None trains each as long as its defaults say.
         settings: pairs (name, value) of sections data and split, and `seed`, as in a run's configuration.
         progress: tell each step in the log.
 
@@ -90,8 +97,8 @@ def compare(
             other data.
     """
     # The first detector decides the size at which many photographs are held: that of features is the largest.
-    images = [name for name in detectors or ORDER_OF_IMAGES if name in DETECTORS]
-    wanted = "agad" if is_table(source) or "features" not in images else "features"
+    on_features = FEATURES.intersection(detectors or ORDER_OF_IMAGES)
+    wanted = "features" if on_features and not is_table(source) else "agad"
     configuration = configure(wanted, settings=[("source", str(source)), *settings])
     samples, split = load_split(configuration)
     table = samples.x.ndim == 2
@@ -102,14 +109,18 @@ def compare(
     _claim(path, samples, split)
     labels_kinds = samples.classes[split.train_anomaly]
     folds = folds_of(labels_kinds) if len(labels_kinds) >= ENOUGH else np.zeros(0, int)
-    seconds = None if minutes is None else 60 * minutes / len(names)
+    waiting = [name for name in names if not _is_done(path / name)]
+    waiting.sort(key=lambda name: name not in FITTED_ONCE)  # what these do not use is left to the others
+    over = None if minutes is None else time.monotonic() + 60 * minutes
+    for place, name in enumerate(waiting):
+        if progress:
+            logger.warning("comparing: %s", name)
+        left = len(waiting) - place
+        seconds = None if over is None else max(1.0, (over - time.monotonic()) / left)
+        _compare_one(name, path / name, samples, split, folds, seconds, settings)
     rows, fold_scores = [], {}
     for name in names:
         folder = path / name
-        if not (folder / "row.json").is_file() or "error" in json.loads((folder / "row.json").read_text()):
-            if progress:
-                logger.warning("comparing: %s", name)
-            _compare_one(name, folder, samples, split, folds, seconds, settings)
         row = json.loads((folder / "row.json").read_text())
         rows.append(row)
         if "error" not in row and len(folds):
@@ -117,8 +128,19 @@ def compare(
                 fold_scores[name] = FoldScores(held["fold_normals"], held["fold_anomalies"])
     trained = {row["detector"]: row["seconds_training"] for row in rows if "error" not in row}
     order = [*(ORDER_OF_TABLES if table else ORDER_OF_IMAGES), *names]
-    made = recommend(fold_scores, folds, trained, list(dict.fromkeys(order))) if trained else None
+    order = list(dict.fromkeys(order))
+    made = recommend(fold_scores, folds, trained, order) if trained else None
+    kept = [name for name in order if name in DETECTORS and name in trained]
+    if made is not None and made.detector not in DETECTORS and kept:
+        able = {name: held for name, held in fold_scores.items() if name in kept}
+        made = replace(made, kept=recommend(able, folds, trained, kept).detector)
     return Comparison(rows, made, samples, split, path)
+
+
+def _is_done(folder: Path) -> bool:
+    """Whether a detector was compared before, and did not fail."""
+    file = folder / "row.json"
+    return file.is_file() and "error" not in json.loads(file.read_text())
 
 
 def _names(detectors, table: bool, split: Split) -> list[str]:
@@ -178,12 +200,15 @@ def _train_and_judge(name, samples, split, folds, seconds, settings) -> tuple[di
     share = None if seconds is None else seconds / trainings
     anomalies = split.train_anomaly
     started = time.monotonic()
-    detector, stopped = _trained(name, samples, split.train_normal, anomalies, share, settings)
+    detector, stopped = _trained(name, samples, split, anomalies, share, settings)
     took = time.monotonic() - started
     rows, labels = split.labelled("test")
-    started = time.monotonic()
     test = _scores(detector, samples, rows)
-    milliseconds = 1000 * (time.monotonic() - started) / len(rows)
+    some = samples.x[rows[:TIMED]]
+    detector.predict(some, verbose=0)  # the first call also builds the graph
+    started = time.monotonic()
+    detector.predict(some, verbose=0)
+    milliseconds = 1000 * (time.monotonic() - started) / len(some)
     held_out = _scores(detector, samples, split.validation_normal)
     row = {"detector": name, "seconds_training": round(took, 2), "milliseconds": round(milliseconds, 3)}
     figures = summarise(labels, test, samples.classes[rows], split.known_classes)
@@ -201,9 +226,7 @@ def _train_and_judge(name, samples, split, folds, seconds, settings) -> tuple[di
         for fold in np.unique(folds):
             judge = detector
             if uses_labels:
-                judge, _ = _trained(
-                    name, samples, split.train_normal, anomalies[folds != fold], share, settings
-                )
+                judge, _ = _trained(name, samples, split, anomalies[folds != fold], share, settings)
             fold_normals.append(_scores(judge, samples, split.validation_normal))
             fold_anomalies[folds == fold] = _scores(judge, samples, anomalies[folds == fold])
         scores |= {"fold_normals": np.stack(fold_normals), "fold_anomalies": fold_anomalies}
@@ -212,12 +235,13 @@ def _train_and_judge(name, samples, split, folds, seconds, settings) -> tuple[di
     return row, scores
 
 
-def _trained(name: str, samples: Samples, normals, anomalies, seconds: float | None, settings):
-    """A detector trained on these rows, and whether the clock stopped it."""
+def _trained(name: str, samples: Samples, split: Split, anomalies, seconds: float | None, settings):
+    """A detector trained on normals and on some labelled anomalies, and whether the clock stopped it."""
     keras.utils.set_random_seed(dict(settings).get("seed", 0))
-    epochs, fit = {}, {}
+    epochs, fit, normals = {}, {}, split.train_normal
     if name in DETECTORS:
         configuration = configure(name, settings=_settings_of(name, settings))
+        choose(configuration, CHOSEN.get(name, ()), split, images=samples.x.ndim == 4)  # as train does
         detector, fit = build(configuration, samples), dict(configuration["fit"])
     else:
         encoding = {} if samples.encoding is None else {"encoding": samples.encoding}
@@ -272,7 +296,10 @@ class StopAfter(keras.callbacks.Callback):
 
 def _scores(detector, samples: Samples, rows: np.ndarray) -> np.ndarray:
     """Scores of rows, float64; a detector that gives one that is no number cannot be compared."""
-    scores = np.asarray(detector.predict(samples.x[rows], verbose=0), np.float64)
+    x = samples.x[rows]
+    if isinstance(detector, FeatureScorer):
+        x = detector.rows_of(detector.check_samples(x, "x"))
+    scores = np.asarray(detector.predict(x, verbose=0), np.float64)
     if not np.isfinite(scores).all():
         raise InputError("expected finite scores after training, received NaN: the training collapsed")
     return scores
@@ -312,8 +339,10 @@ def _found(held_out: np.ndarray, test: np.ndarray, labels: np.ndarray) -> dict:
 
 
 def _weights(detector) -> int | None:
-    """Bytes of the float32 weights that an export holds; None for a detector that has no networks."""
+    """Bytes of the float32 numbers that an export holds; None for a detector that cannot be exported."""
     networks = getattr(detector, "scoring_networks", None)
     if networks is None:
         return None
-    return 4 * int(sum(np.prod(weight.shape) for net in networks().values() for weight in net.weights))
+    held = [weight.shape for net in networks().values() for weight in net.weights]
+    held += [operator.attrgetter(name)(detector).shape for name in detector.scoring_state]
+    return 4 * int(sum(np.prod(shape) for shape in held))

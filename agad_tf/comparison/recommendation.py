@@ -32,12 +32,14 @@ class Recommendation:
         reason: one sentence.
         figures: cross-fitted AUROC by detector; empty where there was nothing to choose on.
         tied: detectors that cannot be told apart from the best one, the best one among them.
+        kept: where this one cannot be saved, the one to take of those that can.
     """
 
     detector: str
     reason: str
     figures: dict[str, float]
     tied: tuple[str, ...] = ()
+    kept: str | None = None
 
 
 def folds_of(kinds: Sequence, seed: int = 0) -> np.ndarray:

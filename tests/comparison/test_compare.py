@@ -95,6 +95,74 @@ def test_the_clock_stops_a_training_and_says_so(tmp_path):
     assert write_page(made).read_text().count("heat map of autoencoder") == 8
 
 
+def test_closed_forms_come_first_and_leave_their_time_to_the_others(table, tmp_path, monkeypatch):
+    asked = []
+
+    def note(name, folder, samples, split, folds, seconds, settings):
+        asked.append((name, seconds))
+        folder.mkdir()
+        (folder / "row.json").write_text(json.dumps({"detector": name, "error": "none"}))
+
+    monkeypatch.setattr(module, "_compare_one", note)
+    made = compare(table, ["aa_bigan", "neighbours"], out=tmp_path / "c", minutes=2, progress=False)
+    assert [row["detector"] for row in made.rows] == ["aa_bigan", "neighbours"]
+    (first, share), (second, rest) = asked
+    assert (first, second) == ("neighbours", "aa_bigan")
+    assert share == pytest.approx(60, abs=1)
+    assert rest == pytest.approx(120, abs=2)
+
+
+def test_of_one_that_cannot_be_saved_the_best_that_can_is_named(table, tmp_path, monkeypatch):
+    def take(scores, folds, cost, order, seed=0):
+        return module.Recommendation([name for name in order if name in cost][-1], "the last", {})
+
+    monkeypatch.setattr(module, "recommend", take)
+    made = compare(table, ["neighbours", "isolation_forest", "oc_svm"], out=tmp_path / "c", progress=False)
+    assert (made.recommendation.detector, made.recommendation.kept) == ("oc_svm", "neighbours")
+    assert "<strong>neighbours</strong>" in write_page(made).read_text()
+    made = compare(table, ["neighbours"], out=tmp_path / "c", progress=False)
+    assert made.recommendation.kept is None
+
+
+def test_features_of_a_sample_are_computed_once_for_all(tmp_path, monkeypatch):
+    import feature_cases
+
+    from agad_tf.features.store import FeatureStore
+
+    x = feature_cases.parts(60, range(40, 60))
+    np.savez(tmp_path / "x.npz", X=x, y=np.repeat([0, 1], [40, 20]))
+    monkeypatch.setattr(
+        "agad_tf.features.layer.open_network",
+        lambda *args: (feature_cases.small_network(), "small", "signed"),
+    )
+    added, asked = [], []
+    add, rows = FeatureStore._add, FeatureStore.rows
+
+    def count(self, names, grids):
+        added.extend(names)
+        add(self, names, grids)
+
+    def ask(self, digests, compute):
+        asked.append(len(digests))
+        return rows(self, digests, compute)
+
+    monkeypatch.setattr(FeatureStore, "_add", count)
+    monkeypatch.setattr(FeatureStore, "rows", ask)
+    made = compare(
+        tmp_path / "x.npz",
+        ["mahalanobis", "nearest_patches"],
+        out=tmp_path / "c",
+        settings=[("normal_classes", ["0"])],
+        progress=False,
+    )
+    assert all("error" not in row for row in made.rows), made.rows
+    assert len(added) == len(set(added)) <= 60
+    for part in (made.split.train_normal, made.split.labelled("test")[0], made.split.validation_normal):
+        assert asked.count(len(part)) >= 2
+    maps = np.load(tmp_path / "c" / "nearest_patches" / "scores.npz")["maps"]
+    assert maps.shape[0] == 8
+
+
 def test_the_command(table, tmp_path):
     arguments = [
         "compare",
@@ -115,7 +183,12 @@ def test_the_command(table, tmp_path):
 
 @pytest.mark.parametrize(
     ("source", "detectors", "expected"),
-    [("digits", None, "features"), ("digits", ["agad"], "agad"), ("table", None, "agad")],
+    [
+        ("digits", None, "features"),
+        ("digits", ["agad"], "agad"),
+        ("digits", ["pca", "mahalanobis"], "features"),
+        ("table", None, "agad"),
+    ],
 )
 def test_photographs_are_held_at_the_size_that_features_need(source, detectors, expected, table, monkeypatch):
     class Asked(Exception):  # noqa: N818 - no error, it carries what was asked for

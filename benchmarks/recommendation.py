@@ -1,0 +1,130 @@
+"""How often `agad-tf compare` recommends the detector that is best on the test, and what another pick costs.
+
+    python benchmarks/recommendation.py --data FOLDER --out benchmarks/results/recommendation.json
+
+30 splits of cheap development problems: digits (normal 2, 5, 7 or 8, which come with scikit-learn), tables
+(development seeds, inside of their training part alone) and rendered photographs of a plate. On each split
+`agad_tf.compare` makes its recommendation from labelled anomalies of the training part; here the test labels
+say what would have been best. FOLDER holds tabular/NAME.npz with X and y.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from agad_tf.comparison.compare import compare
+from agad_tf.data.rendered.photos import OBJECTS, render
+from agad_tf.data.sources.load import load_samples
+from agad_tf.data.splits.protocols import one_class_split
+from agad_tf.evaluation.intervals import auroc_difference, mean_interval
+
+DIGITS = ("pca", "neighbours", "isolation_forest", "oc_svm", "gradient_boosting", "stacked")
+TABLES = ("aa_bigan", "neighbours", "isolation_forest", "stacked", "gradient_boosting")
+PHOTOS = ("features", "mahalanobis", "nearest_patches", "pca")
+DEVELOPMENT_SEEDS = (100, 101, 102)
+"""Of tables; reported figures are of seeds under 100."""
+
+
+def problems(folder: Path, scratch: Path) -> Iterator[tuple[str, str | Path, tuple[str, ...], list, float]]:
+    """Name, source, detectors, settings of `compare` and minutes of each split."""
+    for digit in ("2", "5", "7", "8"):
+        for seed in range(3):
+            settings = [("normal_classes", [digit]), ("gamma", 0.1), ("seed", seed)]
+            yield f"digits {digit}, seed {seed}", "digits", DIGITS, settings, 1.0
+    for table in ("cardio", "thyroid", "satimage-2"):
+        samples = load_samples(folder / "tabular" / f"{table}.npz")
+        for seed in DEVELOPMENT_SEEDS:
+            rows, labels = one_class_split(samples, seed=seed).labelled("train")
+            path = scratch / f"{table}-{seed}.npz"
+            np.savez(path, X=np.asarray(samples.x[rows]), y=labels)
+            yield f"{table}, seed {seed}", path, TABLES, [("seed", seed)], 1.0
+    for seed in range(9):
+        photos = render("plate", 120, dict.fromkeys(OBJECTS["plate"], 12), seed, (96, 96), photos_per_part=1)
+        kinds, classes = np.unique(photos.kinds, return_inverse=True)
+        path = scratch / f"plate-{seed}.npz"
+        np.savez(path, X=photos.images, y=classes)
+        normal = str(kinds.tolist().index("normal"))
+        settings = [("normal_classes", [normal]), ("gamma", 0.1), ("seed", seed)]
+        yield f"plate, seed {seed}", path, PHOTOS, settings, 1.0
+
+
+def judged(made) -> dict:
+    """What was recommended, what was best on the test, and by how much."""
+    scores, labels = {}, None
+    for row in made.rows:
+        if "error" not in row:
+            with np.load(made.path / row["detector"] / "scores.npz") as held:
+                scores[row["detector"]], labels = held["test"], held["labels"]
+    aurocs = {row["detector"]: row["auroc"] for row in made.rows if "error" not in row}
+    best, taken = max(aurocs, key=aurocs.get), made.recommendation.detector
+    difference, low, _ = auroc_difference(labels, scores[best], scores[taken])
+    return {
+        "auroc": aurocs,
+        "best": best,
+        "recommended": taken,
+        "cost": difference,
+        "told_apart": bool(low > 0),
+        "labelled": len(made.split.train_anomaly),
+        "tied": list(made.recommendation.tied),
+        "failed": [row["detector"] for row in made.rows if "error" in row],
+    }
+
+
+def summary(splits: list[dict]) -> dict:
+    """Figures over splits: picks of the rule, beside always the same detector and beside the worst one."""
+    costs = np.array([split["cost"] for split in splits])
+    mean = mean_interval(costs)
+    named = set.intersection(*(set(split["auroc"]) for split in splits))
+    always = {
+        name: float(np.mean([max(split["auroc"].values()) - split["auroc"][name] for split in splits]))
+        for name in sorted(named)
+    }
+    return {
+        "splits": len(splits),
+        "best_picked": int((costs <= 0).sum()),
+        "worse_and_told_apart": int(sum(split["told_apart"] for split in splits)),
+        "mean_cost": mean.mean,
+        "mean_cost_interval": [mean.low, mean.high],
+        "largest_cost": float(costs.max()),
+        "mean_cost_of_always": always,
+        "mean_cost_of_chance": float(
+            np.mean([max(s["auroc"].values()) - np.mean(list(s["auroc"].values())) for s in splits])
+        ),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    begun, splits = time.process_time(), []
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        for name, source, detectors, settings, minutes in problems(given.data, scratch):
+            out = scratch / "comparison"
+            made = compare(source, detectors, out=out, minutes=minutes, settings=settings, progress=False)
+            splits.append({"name": name, "kind": name.split(",")[0].split(" ")[0], **judged(made)})
+            shutil.rmtree(out)
+            print(
+                name, splits[-1]["recommended"], splits[-1]["best"], f"{splits[-1]['cost']:.4f}", flush=True
+            )
+    groups = {"digits": ("digits",), "tables": ("cardio", "thyroid", "satimage-2"), "plate": ("plate",)}
+    result = {
+        "all": summary(splits),
+        **{name: summary([s for s in splits if s["kind"] in kinds]) for name, kinds in groups.items()},
+        "cpu_seconds": round(time.process_time() - begun),
+        "runs": splits,
+    }
+    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps({name: result[name] for name in ("all", *groups)}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
