@@ -75,7 +75,12 @@ def test_exports_score_like_the_model(fitted, form, tmp_path):
     model, x = fitted
     if form == "savedmodel":
         path = export_saved_model(model, tmp_path / "it")
-        assert (path / "saved_model.pb").is_file()
+        explain = tf.saved_model.load(str(path)).signatures["explain"]
+        shown = explain(tf.constant(x if not model.is_table else x.astype(np.float64)))
+        if model.reconstructs:
+            np.testing.assert_allclose(shown["error_map"], model.explain(x)[1], atol=1e-5)
+        else:
+            np.testing.assert_allclose(shown["anomaly_map"], model.anomaly_map(x), rtol=1e-4, atol=1e-4)
     elif form == "onnx":
         pytest.importorskip("tf2onnx")
         path = export_onnx(model, tmp_path / "it.onnx")
