@@ -314,7 +314,7 @@ def shown_rows(samples: Samples, split: Split, anomalies: int = 6, normals: int 
 
 
 def _maps(detector, samples: Samples, split: Split) -> dict[str, np.ndarray]:
-    """Heat maps of `shown_rows`, and what held-out normals reach at most; nothing without maps."""
+    """Heat maps of `shown_rows`, and what is usual and what is most on normals; nothing without maps."""
     if samples.x.ndim != 4 or not (hasattr(detector, "anomaly_map") or hasattr(detector, "explain")):
         return {}
     held_out = split.validation_normal[:50]
@@ -323,8 +323,8 @@ def _maps(detector, samples: Samples, split: Split) -> dict[str, np.ndarray]:
     except InputError:  # a detector that redraws nothing
         return {}
     shown, of_normals = maps[: len(maps) - len(held_out)], maps[len(maps) - len(held_out) :]
-    limit = np.quantile(of_normals if len(held_out) else shown, 0.999)
-    return {"maps": shown.astype(np.float32), "map_limit": limit}
+    floor, limit = np.quantile(of_normals if len(held_out) else shown, (0.9, 0.999))
+    return {"maps": shown.astype(np.float32), "map_floor": floor, "map_limit": limit}
 
 
 def _found(held_out: np.ndarray, test: np.ndarray, labels: np.ndarray) -> dict:

@@ -24,6 +24,7 @@ def write_page(comparison: Comparison) -> Path:
         loader=PackageLoader("agad_tf.comparison"), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}"
+    environment.filters["time"] = lambda value: f"{value:.0f}" if value >= 10 else f"{value:.2g}"
     split = comparison.split
     page = environment.get_template("page.html").render(
         name=comparison.samples.name,
@@ -55,10 +56,12 @@ def _pictures(comparison: Comparison) -> dict:
             continue
         with np.load(stored) as held:
             if "maps" in held:
-                # Twice what normals reach is drawn at full strength.
-                most = max(2 * float(held["map_limit"]), 1e-9)
+                # Clear up to what is usual on normals; twice as far above it as they reach is full strength.
+                # Distances are never near 0: drawn from there on, they would tint the whole image.
+                floor = float(held["map_floor"]) if "map_floor" in held else 0.0
+                most = max(2 * (float(held["map_limit"]) - floor), 1e-9)
                 maps[row["detector"]] = [
-                    _uri(overlay(photo, on_image(heat, photo.shape[:2]), most))
+                    _uri(overlay(photo, on_image(np.maximum(heat - floor, 0.0), photo.shape[:2]), most))
                     for photo, heat in zip(photos, held["maps"], strict=True)
                 ]
     kinds = [samples.class_names[samples.classes[row]] for row in rows]
