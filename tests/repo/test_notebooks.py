@@ -46,6 +46,7 @@ def test_is_a_valid_notebook_of_a_plain_kernel(stored):
     assert stored.metadata.kernelspec.name == "python3"
     assert stored.cells[0].cell_type == "markdown"
     assert stored.cells[0].source.startswith("# ")
+    assert "[![Open in Colab]" in stored.cells[0].source
 
 
 def test_outputs_are_those_of_one_run_from_top_to_bottom(stored):
