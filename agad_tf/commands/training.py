@@ -17,7 +17,7 @@ def training_options(function):
         click.option("--epochs", type=click.IntRange(1), help="Passes over the normal samples."),
         click.option("--batch-size", type=click.IntRange(1), help="Samples a step."),
         click.option("--min-anomalies", type=click.IntRange(1), help="Least anomalies in every batch."),
-        click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of split, weights and order."),
+        click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Of split, weights, order."),
         click.option("--set", "extra", multiple=True, metavar="NAME=VALUE", help="Any other setting."),
         click.option("--quiet", is_flag=True, help="No progress bar."),
     ]
@@ -51,7 +51,7 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 
 
 @click.command()
-@click.option("--data", help="Folder of images, list.csv, .npz, tfds:NAME, shards, a table, or digits.")
+@click.option("--data", help="Folder, .csv, .npz, tfds:NAME, digits.")
 @click.option("--label-column", help="Name or position (from 0) of the label.")
 @click.option("--missing", help="Missing values of a table: refuse, median or indicator.  [default: refuse]")
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal (repeatable).")
@@ -60,8 +60,7 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 @click.option("--gamma", type=float, help="Labelled anomalies a / (n + a), in [0, 1).")
 @click.option(
     "--detector",
-    help="features, agad, aa_bigan (tables too); simple ones: mahalanobis, nearest_patches, pca, neighbours "
-    "(tables too).  [default: auto]",
+    help="features, agad, mahalanobis, nearest_patches, pca; tables: aa_bigan, neighbours.  [auto]",
 )
 @click.option("--backbone", help="encoder_decoder, unet, unet_plus_plus; of aa_bigan dcgan, lenet.")
 @click.option("--bn-strategy", help="Of agad: shared, adv_prop, freeze, adv_prop_freeze.")
