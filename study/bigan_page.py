@@ -13,12 +13,13 @@ from study.training import STEPS, TABLES
 POLICIES = ("last", "normal_only", "all_labels")
 
 
-def parts(lines: list[dict], development: list[dict]) -> dict[str, str]:
+def parts(lines: list[dict], development: list[dict], mixed: list[dict] = ()) -> dict[str, str]:
     """The generated parts of the page by name; those without lines are left out.
 
     Args:
         lines: one a run and policy, `config` with the steps and, where it is not the paper's ¾, c.
         development: of variants and references, on development seeds.
+        mixed: of several runs on one split, see `study.bigan_runs`.
     """
     made = {"table 2": _table2([])}
     targets = [line for line in lines if "generator_target" in line["config"]]
@@ -33,6 +34,7 @@ def parts(lines: list[dict], development: list[dict]) -> dict[str, str]:
     targets = [line for line in targets if line["config"].get("steps", STEPS) == STEPS]
     made |= {"references": _references(references)} if references else {}
     made |= {"variants": _development(runs)} if runs else {}
+    made |= {"runs": _runs(mixed)} if mixed else {}
     return made | ({"targets": _targets(targets, by_steps[STEPS])} if targets else {})
 
 
@@ -111,6 +113,32 @@ def _development(lines: list[dict]) -> str:
             rows.append(["mean of the six", variant, steps, "", *map(mean_and_deviation, means)])
     head = ("table", "setting", "steps", "seeds", "last", "mean of all looks", "fused, last")
     return "\n".join(table([*head, "best look, better score"], rows))
+
+
+def _runs(lines: list[dict]) -> str:
+    """Several trainings on one split: each, what mixing gives, and how many fall far under the others."""
+    rows, far, count = [], 0, 0
+    for line in sorted(lines, key=lambda line: (TABLES.index(line["dataset"]), line["seed"])):
+        of = {name: [run[name] for run in line["runs"]] for name in line["runs"][0]}
+        median = statistics.median(of["last"])
+        far, count = far + sum(value < median - 5 for value in of["last"]), count + len(of["last"])
+        each = " ".join(f"{value:.1f}" for value in sorted(of["last"]))
+        means = [statistics.mean(of[name]) for name in ("last", "fused", "last looks", "with neighbours log")]
+        mixed = [line["mixed"][name] for name in ("short mean", "last mean", "last log with neighbours")]
+        figures = [*means, *mixed, line["neighbours"]]
+        rows.append([line["dataset"], line["seed"], each, *figures])
+    if len({row[0] for row in rows}) == len(TABLES):
+        columns = list(zip(*rows, strict=True))[3:]
+        rows.append(["mean", "", "", *map(statistics.mean, columns)])
+    rows = [[f"{cell:.1f}" if isinstance(cell, float) else cell for cell in row] for row in rows]
+    head = ("table", "seed", "each run", "mean of them", "fused", "mean of the last looks")
+    head += ("each with neighbours", "mixed after a third of the steps", "mixed", "mixed, with neighbours")
+    minutes = sum(sum(line["cpu_seconds"]) for line in lines) / 60
+    about = (
+        f"{far} of {count} runs are more than 5 points under the median of their split. "
+        f"{minutes:.0f} minutes of processor time."
+    )
+    return "\n".join([*table([*head, "neighbours alone"], rows), "", about])
 
 
 def _hours(lines: list[dict]) -> str:

@@ -34,6 +34,7 @@ from study.training import (
 )
 
 EARLIER_TARGETS, TRIED = "aa_bigan_targets.jsonl", "aa_bigan_development.jsonl"
+MIXED = "aa_bigan_runs.jsonl"
 
 VARIANTS: dict[str, dict] = {
     "default": {},
@@ -193,7 +194,11 @@ def write(results: Path, pages: Path) -> list[Path]:
     lines += [
         line for name in ("aa_bigan_table2.jsonl", EARLIER_TARGETS) for line in read_lines(results / name)
     ]
-    return [write_parts(pages / "aa_bigan_table2.md", parts(lines, runs_in(results / TRIED)))]
+    return [
+        write_parts(
+            pages / "aa_bigan_table2.md", parts(lines, runs_in(results / TRIED), runs_in(results / MIXED))
+        )
+    ]
 
 
 def _of_this_page(line: dict) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from agad_tf.errors import InputError
-from study import audit, bigan_tables, collapse, collected, features, report, stability, toy
+from study import audit, bigan_runs, bigan_tables, collapse, collected, features, report, stability, toy
 from study.costs import calibrate as measure
 from study.costs import estimate
 from study.grids import NOT_MADE, grids
@@ -25,6 +25,7 @@ STUDIES = {
     "table-targets": bigan_tables.TARGETS,
     "table-variants": bigan_tables.VARIANTS_TRIED,
     "table-references": bigan_tables.REFERENCES,
+    "table-runs": bigan_runs.RUNS_COMPARED,
     "toy": toy.EXPERIMENT,
     "collected": collected.EXPERIMENT,
     "audit": audit.EXPERIMENT,

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from agad_tf.cli import main
-from study import bigan_page, bigan_tables, collected, toy
+from study import bigan_page, bigan_runs, bigan_tables, collected, toy
 from study.job import Job
 from study.lines import PAGES, RESULTS, append_lines, read_lines, runs_in
 from study.reproduce import STUDIES, jobs_of
@@ -63,7 +63,7 @@ def test_what_the_committed_lines_hold_is_not_run_again(table, settings):
 def test_the_committed_pages_are_what_the_committed_lines_give(table, tmp_path):
     study = STUDIES[table]
     if study.report is None:
-        assert table in ("table-targets", "table-references")  # on the page of table-variants
+        assert table in ("table-targets", "table-references", "table-runs")  # on the page of table-variants
         return
     pages = tmp_path / "results"
     pages.mkdir()
@@ -112,6 +112,30 @@ def folder(tmp_path_factory):
         x[y == 1] += 3 + number
         np.savez(folder / f"{name}.npz", X=x, y=y)
     return folder
+
+
+@pytest.mark.slow
+def test_runs_on_one_split_are_mixed(folder, monkeypatch):
+    monkeypatch.setenv("AGAD_TF_DATA", str(folder))
+    monkeypatch.setattr(bigan_runs, "STEPS", 24)
+    samples_of.cache_clear()
+    (job,) = bigan_runs.run_jobs(1, runs=2, dataset="cardio")
+    record = bigan_runs.measure(job, folder)
+    samples_of.cache_clear()
+    assert len(record["runs"]) == len(record["cpu_seconds"]) == 2
+    figures = [*record["mixed"].values(), record["neighbours"], record["runs"][0]["last"]]
+    assert all(0 <= figure <= 100 for figure in figures)
+    page = bigan_page.parts([], [], [record | dict(job)])["runs"]
+    assert "of 2 runs are more than 5 points under" in page
+
+
+def test_mixed_scores_are_standardised_on_normals():
+    normals, rows = np.array([1.0, 3.0]), np.array([2.0, 4.0])
+    np.testing.assert_allclose(bigan_runs.standardised((normals, rows), None), [0, 2])
+    np.testing.assert_allclose(bigan_runs.standardised((normals[None], rows[None]), 0), [0, 2])
+    train = np.linspace(0, 1, 11)[:, None]
+    near, far = bigan_runs.neighbours(train, train[:1], np.array([[9.0]]))
+    np.testing.assert_allclose([near[0], far[0]], [0.5, 0.9], atol=1e-9)
 
 
 @pytest.mark.slow
