@@ -1,6 +1,7 @@
 """The report: whole in one file, true to the metrics, and alive with whatever a test set lacks."""
 
 import base64
+import dataclasses
 import io
 import os
 import re
@@ -388,6 +389,25 @@ def test_maps_that_see_more_than_the_score_are_a_next_step():
     # Neither where the maps are blind too, nor where the score sees as much.
     assert "heat maps see more" not in steps(shift=0.1)
     assert "heat maps see more" not in steps(model=Glows(), shift=9.0, images=images)
+
+
+def test_labels_that_spoil_the_redrawing_are_told():
+    def told(model, **changes):
+        data = make(model=model, **changes)
+        split = dataclasses.replace(data.split, train_anomaly=np.arange(1000, 1003))
+        with_labels = dataclasses.replace(data, split=split)
+        return [" ".join(Findings(d, lambda: None).steps) for d in (with_labels, data)]
+
+    class Noise(Redraws):
+        def reconstruct(self, x):
+            return 255 - 4.0 * x
+
+    spoilt, without = told(Noise())
+    assert re.search(r"Good images are redrawn \d\.\d times as badly as by their average", spoilt)
+    assert "--gamma 0" in spoilt
+    assert "redrawn" not in without
+    assert "redrawn" not in "".join(told(Redraws()))
+    assert "redrawn" not in "".join(told(Noise(), table=True))
 
 
 def test_a_test_that_breaks_the_promise_is_told():

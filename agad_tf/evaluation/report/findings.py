@@ -11,7 +11,7 @@ import numpy as np
 from agad_tf.errors import InputError
 from agad_tf.evaluation import metrics as measures
 from agad_tf.evaluation.evaluation import Evaluation
-from agad_tf.evaluation.report.maps import Maps
+from agad_tf.evaluation.report.maps import Maps, redrawing
 from agad_tf.evaluation.wording import (
     PerThousand,
     auroc_verdict,
@@ -34,6 +34,9 @@ _GAIN = 0.03
 
 _USEFUL = 0.65
 """AUROC that the maps must reach for it."""
+
+_NOISE = 2.0
+"""Redrawing error of good images, in that of their average image, from which on labels are doubted."""
 
 _METRICS = (
     (
@@ -294,6 +297,7 @@ class Findings:
                 "and more than chance explains: the normal samples of this test differ from those it was "
                 "chosen on. Choose it again on fresh ones: agad-tf recalibrate RUN --normals FOLDER"
             )
+        steps += self._noise()
         steps += self._glow()
         weak = [kind for kind in self.kinds if kind.anomaly and kind.auroc is not None and kind.auroc < 0.7]
         if weak and self.n_anomaly >= FEW and len(weak) <= 5:
@@ -303,6 +307,19 @@ class Findings:
                 "too small for the heat map, train at a larger --image-size; otherwise label some of them."
             )
         return steps
+
+    def _noise(self) -> list[str]:
+        """Where labels have taught a detector to redraw everything badly, good images too."""
+        if self._maps is None or not len(self.evaluation.split.train_anomaly):
+            return []
+        times = redrawing(self.evaluation)
+        if times is None or times < _NOISE:
+            return []
+        return [
+            f"Good images are redrawn {times:.1f} times as badly as by their average: labelled defects that "
+            "are small in a normal image can do that, because the detector is taught to fail on all of it. "
+            "Train without them and compare: --gamma 0"
+        ]
 
     def _glow(self) -> list[str]:
         """Where the heat maps tell defects that the score misses."""

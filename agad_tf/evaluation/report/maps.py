@@ -28,6 +28,20 @@ class Maps:
     rule: RegionRule | None
 
 
+def redrawing(evaluation: Evaluation) -> float | None:
+    """How badly good images of the test are redrawn: mean |x − x̂| in units of mean |x − their average|.
+
+    None of a detector or of data without redrawings, and of fewer than ten normals.
+    """
+    rows = np.flatnonzero(evaluation.labels == 0)
+    if not evaluation.redraws or evaluation.samples.x.ndim != 4 or len(rows) < 10:
+        return None
+    rows = np.random.default_rng(1).permutation(rows)[:MOST]
+    x = np.asarray(evaluation.model.preprocess(np.asarray(evaluation.samples.x[evaluation.rows[rows]])))
+    spread = np.abs(x - x.mean(axis=0)).mean()
+    return float(np.abs(x - evaluation.redrawn(rows)).mean() / spread) if spread > 0 else None
+
+
 def measure(evaluation: Evaluation) -> Maps:
     """Maps of up to `MOST` normals and as many anomalies, drawn at random."""
     rng = np.random.default_rng(1)
