@@ -10,7 +10,18 @@ from pathlib import Path
 import click
 
 from agad_tf.errors import InputError
-from study import audit, bigan_runs, bigan_tables, collapse, collected, features, report, stability, toy
+from study import (
+    audit,
+    bigan_runs,
+    bigan_tables,
+    collapse,
+    collected,
+    features,
+    local,
+    report,
+    stability,
+    toy,
+)
 from study.costs import calibrate as measure
 from study.costs import estimate
 from study.grids import NOT_MADE, grids
@@ -30,6 +41,7 @@ STUDIES = {
     "collected": collected.EXPERIMENT,
     "audit": audit.EXPERIMENT,
     "features": features.EXPERIMENT,
+    "local": local.EXPERIMENT,
 }
 
 

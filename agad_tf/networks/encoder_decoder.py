@@ -13,6 +13,7 @@ class _Downwards(RoutedNetwork):
     """Convolutions 4×4 of stride 2 down to 4×4, and one to a 1×1 code; blocks one after the other."""
 
     sides = SIDES
+    first_filters = 64
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -31,7 +32,7 @@ class _Downwards(RoutedNetwork):
                 f"{name} expects square images of side {', '.join(map(str, self.sides))}, "
                 f"received {height}x{width}: resize the images or choose another backbone"
             )
-        filters = [min(64 * 2**level, 1024) for level in range(self.sides.index(height) + 1)]
+        filters = [min(self.first_filters * 2**level, 1024) for level in range(self.sides.index(height) + 1)]
         plain = {"use_bias": False, "dtype": self.dtype_policy}
         leaky = layers.LeakyReLU(0.2, dtype=self.dtype_policy)
         for level, size in enumerate(filters):

@@ -23,12 +23,14 @@ class PatchDiscriminator(RoutedNetwork):
     Source: AGAD, section 3.3.1.
     """
 
+    filters = (64, 128)
+
     def __init__(self, input_shape, route_heads=(0,), **kwargs):
         super().__init__(**kwargs)
         check_multiple(input_shape, 4, "the discriminator")
         policy = self.dtype_policy
         leaky = layers.LeakyReLU(0.2, dtype=policy)
-        for name, filters in (("first", 64), ("second", 128)):
+        for name, filters in zip(("first", "second"), self.filters, strict=True):
             convolution = DownConv(filters, use_bias=route_heads is None, dtype=policy)
             setattr(self, name, ConvBlock(convolution, leaky, route_heads, dtype=policy))
         self.classifier = layers.Conv2D(1, 3, padding="same", dtype=policy)

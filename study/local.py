@@ -1,0 +1,132 @@
+"""AGAD's scores from the same weights: the whole error, its largest places, the discriminator, their sums.
+
+Short runs with narrow networks, a minute or two each on one core. Development problems only: the default of
+`score` was chosen on them.
+"""
+
+import os
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from agad_tf.errors import InputError
+from study.features import Problem, digits
+from study.job import Job
+from study.lines import runs_in
+from study.markdown import mean_and_deviation, table, write_parts
+from study.runner import Experiment
+
+RESULTS = "local.jsonl"
+DIGITS = ("mnist", "fashion_mnist")
+PHOTOS = {"fabric": 64, "plate": 128, "gear": 128}
+"""Rendered objects and the side that they are worked at: smaller, a defect is less than ten pixels."""
+
+SUMS = {
+    "reconstruction": ("reconstruction",),
+    "discriminator": ("discriminator",),
+    "local": ("local",),
+    "without local": ("reconstruction", "discriminator"),
+    "fused": ("reconstruction", "discriminator", "local"),
+}
+"""Name of a score to its parts, each standardised on training normals and summed."""
+
+
+def photos(name: str, side: int, seed: int) -> Problem:
+    """220 photographs of good parts train, eleven labelled of each of two kinds; other parts are tested."""
+    from agad_tf.data.rendered import OBJECTS, as_samples, render
+
+    kinds = sorted(OBJECTS[name])
+    known = sorted(np.random.default_rng(seed).permutation(kinds)[:2])
+    counts = {kind: 36 if kind in known else 24 for kind in kinds}
+    drawn = render(name, 320, counts, seed, (256, 256))
+    rows = {kind: np.flatnonzero(drawn.kinds == kind) for kind in ("normal", *kinds)}
+    labelled = np.concatenate([rows[kind][:11] for kind in known])
+    # Two photographs of a part stand side by side: the twelfth shows a part that was trained on.
+    tested = [rows["normal"][220:], *(rows[kind][12 if kind in known else 0 :] for kind in kinds)]
+    test = np.concatenate(tested)
+    names = np.where(np.isin(drawn.kinds[test], known), "known", "unseen")
+    names[: len(tested[0])] = "normal"
+    return Problem(as_samples(drawn, (side, side)).x, rows["normal"][:220], labelled, test, names)
+
+
+def jobs(seeds: int = 2, problem: str | None = None, steps: int = 400) -> list[Job]:
+    """Pairs of runs, without labels and with them, on the same split."""
+    names = (*DIGITS, *PHOTOS) if problem is None else (problem,)
+    return [
+        Job(problem=name, seed=seed, labels=labels, steps=steps)
+        for seed in range(seeds)
+        for name in names
+        for labels in (False, True)
+    ]
+
+
+def _drawn(job: Job) -> tuple[Problem, int]:
+    if job.problem in PHOTOS:
+        side = PHOTOS[job.problem]
+        return photos(job.problem, side, job.seed), side
+    if "AGAD_TF_DATA" not in os.environ:
+        raise InputError("the study of scores expects a folder of data, received none: give --data")
+    return digits(Path(os.environ["AGAD_TF_DATA"]) / "images", job.seed, job.problem), 32
+
+
+def make(job: Job, work: Path) -> dict:
+    """Trains once and judges every score of `SUMS`."""
+    import keras
+    import tensorflow as tf
+
+    from agad_tf import AGAD
+    from agad_tf.evaluation.metrics import auroc, tpr_at_fpr
+    from agad_tf.networks import EncoderDecoder, PatchDiscriminator
+
+    problem, side = _drawn(job)
+    keras.utils.set_random_seed(job.seed)
+    narrow = (mock.patch.object(EncoderDecoder, "first_filters", 16),
+              mock.patch.object(PatchDiscriminator, "filters", (32, 64)))  # fmt: skip
+    with narrow[0], narrow[1]:
+        shape = (side, side, problem.images.shape[-1])
+        model = AGAD(shape, "encoder_decoder", score="fused", seed=job.seed)
+    model.compile()
+    rows = np.concatenate([problem.train, problem.labelled]) if job.labels else problem.train
+    y = (np.arange(len(rows)) >= len(problem.train)).astype(np.int32)
+    size = {"batch_size": 32, "min_anomalies": 4} if side == 32 else {"batch_size": 16, "min_anomalies": 3}
+    model.fit(problem.images[rows], y, steps_per_epoch=job.steps, seed=job.seed, verbose=0, **size)
+    parts = []
+    for start in range(0, len(problem.test), 128):
+        x = model.preprocess(tf.constant(problem.images[problem.test[start : start + 128]]))
+        parts.append(np.asarray(model.raw_scores(model.score_names, x)))
+    mean, deviation = np.asarray(model.score_means), np.asarray(model.score_deviations)
+    standard = dict(
+        zip(model.score_names, (np.concatenate(parts, axis=1).T - mean).T / deviation[:, None], strict=True)
+    )
+    figures = {}
+    for name, summed in SUMS.items():
+        scores = sum(standard[part] for part in summed)
+        anomaly = problem.kind != "normal"
+        figures[f"{name}_found"] = round(100 * tpr_at_fpr(anomaly, scores, 0.05), 2)
+        for kind in ("all", "known", "unseen"):
+            kept = np.ones(len(scores), bool) if kind == "all" else np.isin(problem.kind, ("normal", kind))
+            figures[f"{name}_{kind}"] = round(100 * auroc(anomaly[kept], scores[kept]), 2)
+    return {"figures": figures}
+
+
+def write(results: Path, pages: Path) -> list[Path]:
+    """Writes the tables of the page."""
+    lines = runs_in(results / RESULTS)
+    parts = {}
+    for labels in (False, True):
+        rows = []
+        for problem in (*DIGITS, *PHOTOS):
+            runs = [r["figures"] for r in lines if r["problem"] == problem and r["labels"] == labels]
+            for name in SUMS if runs else ():
+                cells = [
+                    mean_and_deviation([figures[f"{name}_{kind}"] for figures in runs])
+                    for kind in ("all", "known", "unseen", "found")
+                ]
+                rows.append([problem, len(runs), name, *cells])
+        head = ("problem", "runs", "score", "all", "known kinds", "unseen kinds", "found at 5 % false alarms")
+        parts["with labels" if labels else "without labels"] = "\n".join(table(head, rows))
+    return [write_parts(pages / "local.md", parts)]
+
+
+EXPERIMENT = Experiment("AGAD's scores from the same weights", jobs, make, RESULTS, report=write)
