@@ -49,6 +49,7 @@ def test_results_lines_survive_a_cut(tmp_path):
         ("collected", {}),
         ("audit", {"epochs": 4}),
         ("features", {"seeds": 1, "problem": "elpv_poly"}),
+        ("local", {"seeds": 1, "problem": "fashion_mnist"}),
     ],
 )
 def test_what_the_committed_lines_hold_is_not_run_again(table, settings):
