@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import chain, zip_longest
+from itertools import chain, repeat, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +79,17 @@ def judged(made) -> dict:
     aurocs = {row["detector"]: row["auroc"] for row in made.rows if "error" not in row}
     best, taken = max(aurocs, key=aurocs.get), made.recommendation.detector
     difference, low, _ = auroc_difference(labels, scores[best], scores[taken])
+    seconds = {row["detector"]: row["seconds_training"] for row in made.rows if "error" not in row}
+    fastest = min(made.recommendation.tied, key=seconds.get)
     return {
         "auroc": aurocs,
         "best": best,
         "recommended": taken,
         "cost": difference,
         "told_apart": bool(low > 0),
+        "left_out": made.recommendation.figures,
+        "seconds": seconds,
+        "cost_of_fastest": aurocs[best] - aurocs[fastest],
         "labelled": len(made.split.train_anomaly),
         "tied": list(made.recommendation.tied),
         "failed": [row["detector"] for row in made.rows if "error" in row],
@@ -107,6 +112,7 @@ def summary(splits: list[dict]) -> dict:
         "mean_cost": mean.mean,
         "mean_cost_interval": [mean.low, mean.high],
         "largest_cost": float(costs.max()),
+        "mean_cost_of_fastest": float(np.mean([split["cost_of_fastest"] for split in splits])),
         "mean_cost_of_always": always,
         "mean_cost_of_chance": float(
             np.mean([max(s["auroc"].values()) - np.mean(list(s["auroc"].values())) for s in splits])
@@ -118,12 +124,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, help="Only these.")
+    parser.add_argument("--merge", nargs="*", type=Path, help="Put these results together and run nothing.")
     given = parser.parse_args()
+    if given.merge:
+        parts = [json.loads(path.read_text()) for path in given.merge]
+        runs = [run for part in parts for run in part["runs"]]
+        write(given.out, runs, sum(part["cpu_seconds"] for part in parts))
+        return
     begun, splits = time.process_time(), []
     with tempfile.TemporaryDirectory() as folder:
-        streams = [
-            ((kind, problem) for problem in make(Path(folder), given.data)) for kind, make in KINDS.items()
-        ]
+        streams = [zip(repeat(kind), KINDS[kind](Path(folder), given.data)) for kind in given.kinds or KINDS]
         # In turns, so that one that is stopped early is balanced too.
         for kind, (name, source, detectors, settings) in filter(None, chain(*zip_longest(*streams))):
             out = Path(folder, "comparison")
