@@ -2,10 +2,10 @@
 
     python benchmarks/recommendation.py --data FOLDER --out benchmarks/results/recommendation.json
 
-Up to 30 splits of cheap development problems, in turns: digits (normal 2, 5, 7 or 8, which come with scikit-learn), tables
-(development seeds, inside of their training part alone) and rendered photographs of a plate. On each split
-`agad_tf.compare` makes its recommendation from labelled anomalies of the training part; here the test labels
-say what would have been best. FOLDER holds tabular/NAME.npz with X and y.
+Up to 30 splits of cheap development problems, in turns: digits (normal 2, 5, 7 or 8, which come with
+scikit-learn), tables (development seeds, inside of their training part alone) and rendered photographs of a
+plate. On each split `agad_tf.compare` makes its recommendation from labelled anomalies of the training part;
+here the test labels say what would have been best. FOLDER holds tabular/NAME.npz with X and y.
 """
 
 import argparse
