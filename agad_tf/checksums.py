@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 from pathlib import Path
 
 from agad_tf.errors import InputError
@@ -17,6 +19,7 @@ from agad_tf.errors import InputError
 MANIFEST = Path("assets.extra", "checksums.json")
 """Where a SavedModel keeps the checksums of graph, variables and card: servers pass over that folder."""
 
+_CARD = "model_card.json"
 _ONNX_KEY = b"agad_tf.sha256"
 
 
@@ -46,10 +49,9 @@ def seal_onnx(content: bytes) -> bytes:
     return content + b"\x72" + bytes([len(entry)]) + entry
 
 
-def check_onnx(path: str | Path) -> None:
-    """Refuses an ONNX file that is not as it was written; says nothing of one without a checksum."""
+def check_onnx(path: str | Path, content: bytes) -> None:
+    """Refuses an ONNX file whose content is not as it was written; says nothing of one without a checksum."""
     size = len(seal_onnx(b""))
-    content = Path(path).read_bytes()
     body, seal = content[:-size], content[-size:]
     if seal[:-64] == seal_onnx(b"")[:-64] and seal_onnx(body)[-64:] != seal[-64:]:
         raise damaged(path)
@@ -58,22 +60,35 @@ def check_onnx(path: str | Path) -> None:
 def write_manifest(folder: str | Path) -> None:
     """Writes the checksums of a SavedModel's graph, variables and card."""
     folder = Path(folder)
-    files = [folder / "saved_model.pb", *sorted((folder / "variables").glob("*"))]
-    files += [card] if (card := folder / "assets.extra" / "model_card.json").exists() else []
     (folder / MANIFEST).parent.mkdir(exist_ok=True)
-    listed = {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
+    listed = {name: sha256_of(folder / name) for name in _read_on_loading(folder)}
     (folder / MANIFEST).write_text(json.dumps(listed, indent=1) + "\n")
+
+
+def _read_on_loading(folder: Path) -> list[str]:
+    """Names of a SavedModel's files that a score follows from, and its card; regular files alone."""
+    files = [folder / "saved_model.pb", *(folder / "variables").glob("*"), folder / MANIFEST.parent / _CARD]
+    return sorted(file.relative_to(folder).as_posix() for file in files if file.is_file())
 
 
 def check_manifest(folder: str | Path) -> None:
     """Refuses a SavedModel that is not as it was written; says nothing of one without checksums."""
     folder = Path(folder)
-    if not (folder / MANIFEST).exists():
+    if not os.path.lexists(folder / MANIFEST):
         return
+    if not (folder / MANIFEST).is_file():  # a pipe would be waited for
+        raise damaged(folder)
     try:
         listed = json.loads((folder / MANIFEST).read_bytes())
-        same = all(sha256_of(folder / name) == digest for name, digest in listed.items())
-    except (OSError, ValueError, AttributeError, TypeError):
+        # Names first: none leads elsewhere, none is missing, none has come in addition.
+        names = _read_on_loading(folder)
+        # Larger than all memory it is no model, and would be read for hours.
+        most = (
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+        )
+        same = sorted(listed) == names and all((folder / name).stat().st_size < most for name in names)
+        same = same and all(sha256_of(folder / name) == listed[name] for name in names)
+    except (OSError, ValueError, TypeError, RecursionError, MemoryError):
         same = False
     if not same:
         raise damaged(folder)

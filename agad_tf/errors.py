@@ -33,8 +33,13 @@ def reading(path, expected: str, advice: str) -> Iterator[None]:
         advice: what to do, without a full stop.
 
     Raises:
-        InputError: for every exception in the block that is not one already.
+        InputError: for every exception in the block that is not one already; for a pipe or a device, which
+            would be waited for, before the block.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(
+            f"{os.fspath(path)}: expected {expected}, received a folder, pipe or device: {advice}"
+        )
     try:
         yield
     except InputError:

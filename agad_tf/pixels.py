@@ -65,7 +65,7 @@ def decode_image(source: Path | bytes, name: str, channels: int | None = None) -
     """As `read_image`, from a file or from its bytes; `name` is what an error calls it."""
     from PIL import ImageOps  # a board that is given arrays needs no Pillow
 
-    with _opened(source, name) as image:
+    with _opened(source, name, whole=True) as image:
         ImageOps.exif_transpose(image, in_place=True)
         pixels = _pixels(image)
     return set_channels(pixels, channels)
@@ -102,7 +102,7 @@ def read_mask(path: str | Path) -> np.ndarray:
     """
     from PIL import ImageOps
 
-    with _opened(Path(path), str(path)) as image:
+    with _opened(Path(path), str(path), whole=True) as image:
         least = 127 if image.format == "JPEG" else 0
         ImageOps.exif_transpose(image, in_place=True)
         values = np.asarray(image)
@@ -123,8 +123,11 @@ def sixteen_bit_peak(path: str | Path) -> int | None:
 
 
 @contextlib.contextmanager
-def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
-    """An image whose header was read; whatever is wrong with it, then or later, is one line."""
+def _opened(source: Path | bytes, name: str, whole: bool = False) -> Iterator[Image.Image]:
+    """An image whose header was read; whatever is wrong with it, then or later, is one line.
+
+    With `whole` the checksums of a PNG are compared first: Pillow decodes its pixels without.
+    """
     from PIL import Image
 
     if isinstance(source, Path) and source.exists() and not source.is_file():
@@ -132,15 +135,20 @@ def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
         raise InputError(
             f"{name}: expected an image file, received a folder, pipe, socket or device; remove it"
         )
+
+    def opened():
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS)
+
     try:
-        with Image.open(
-            io.BytesIO(source) if isinstance(source, bytes) else source, formats=_FORMATS
-        ) as image:
+        with opened() as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(
                     f"{name}: expected at most {MAX_PIXELS} pixels, received {image.width} x {image.height}; "
                     "cut it into tiles, shrink it, or raise agad_tf.pixels.MAX_PIXELS"
                 )
+            if whole and image.format == "PNG":
+                with opened() as other:  # one that was verified cannot be read any more
+                    other.verify()
             yield image
     except InputError:
         raise

@@ -18,6 +18,9 @@ STOPPED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 
+_FULL = ("No space left on device", "Disk quota exceeded", "File too large")
+
+
 class OneLineErrors(click.Group):
     """Prints bad input, and what the operating system refuses, as one line; exits with status 2.
 
@@ -36,7 +39,7 @@ class OneLineErrors(click.Group):
             ctx.exit(INCOMPLETE)
         except OSError as error:  # no right to write, a full disk, a folder where a file should be
             where = f"{os.fspath(error.filename)}: " if error.filename is not None else ""
-            self._tell(ctx, f"{where}{error.strerror or error}", 2)
+            self._tell(ctx, f"{where}{error.strerror or ' '.join(str(error).split())}", 2)
         except KeyboardInterrupt as error:
             self._tell(ctx, str(error) or "stopped", STOPPED)
         except MemoryError as error:
@@ -56,11 +59,12 @@ class OneLineErrors(click.Group):
 
 def _of_tensorflow(error: Exception) -> str | None:
     """The line for what TensorFlow raises where memory or disk run out; None for anything else."""
+    text = " ".join(str(error).split())
+    full = next((words for words in _FULL if words in text), None)
+    if full is not None and type(error).__module__.startswith("tensorflow"):
+        return f"{full}: make room, then run the command again"
     if type(error).__name__ != "ResourceExhaustedError":
         return None
-    text = " ".join(str(error).split())
-    if "No space left on device" in text:
-        return "No space left on device: make room, then run the command again"
     return f"expected to fit into memory, did not: lower --batch-size or --image-size ({text[:120]})"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -121,9 +122,19 @@ class RegionRule:
             InputError: something else.
         """
         try:
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise ValueError("a folder, pipe or device")
             content = json.loads(Path(path).read_text("utf-8"))
             rule = cls(float(content["threshold"]), float(content["rate"]), int(content["n_normal"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (
+            OSError,
+            ArithmeticError,
+            ValueError,
+            LookupError,
+            TypeError,
+            RecursionError,
+            MemoryError,
+        ) as error:
             raise InputError(
                 f"{path}: expected a threshold of heat maps, received something else ({error})"
             ) from None

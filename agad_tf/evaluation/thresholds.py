@@ -15,8 +15,10 @@ NumPy, SciPy and scikit-learn only.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from agad_tf.files import write_atomically
 
 POLICIES = ("false_alarm_rate", "quantile", "best_f1", "wanted_recall")
 FORMAT = "agad_tf.calibration/1"
+_CHECKSUM = "sha256"
 _PRICE = "observed_false_alarm_rate"
 
 
@@ -261,18 +264,35 @@ class Calibration:
         return cls(**{name: value for name, value in content.items() if name not in derived})
 
     def save(self, path: str | Path) -> None:
-        """Writes calibration.json, whole or not at all. InputError where the folder is missing."""
-        write_atomically(path, (json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n").encode())
+        """Writes calibration.json with a checksum, whole or not at all.
+
+        Raises:
+            InputError: the folder is missing.
+        """
+        content = self.to_dict()
+        content[_CHECKSUM] = _checksum(content)
+        write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
         """Reads and checks what `save` wrote.
 
         Raises:
-            InputError: no such file, not JSON, or not a valid calibration; names the file.
+            InputError: no such file, not JSON, not a valid calibration, or not as it was written; names the
+                file. Files of before have no checksum.
         """
         try:
-            return cls.from_dict(json.loads(Path(path).read_bytes()))
+            if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+                raise InputError("expected a calibration file, received a folder, pipe or device: remove it")
+            content = json.loads(Path(path).read_bytes())
+            if isinstance(content, dict) and _CHECKSUM in content:
+                written = content.pop(_CHECKSUM)
+                if written != _checksum(content):
+                    raise InputError(
+                        "expected the calibration as it was written, received other content (its checksum "
+                        "differs): calibrate again with `agad-tf recalibrate`"
+                    )
+            return cls.from_dict(content)
         except OSError as error:
             raise InputError(
                 f"Expected a calibration file, could not read {path} ({error.strerror}): "
@@ -280,10 +300,14 @@ class Calibration:
             ) from None
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        except ValueError as error:
+        except (ValueError, TypeError, RecursionError, MemoryError) as error:
             raise InputError(
                 f"{path}: expected JSON, received something else ({error}): calibrate again."
             ) from None
+
+
+def _checksum(content: dict) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _is_number(value: object) -> bool:

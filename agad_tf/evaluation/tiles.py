@@ -1,5 +1,6 @@
 """Pictures of many samples side by side."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from agad_tf.errors import InputError
 from agad_tf.evaluation.heatmaps import as_pictures
+from agad_tf.files import write_atomically
 
 
 def tiles(
@@ -50,4 +52,6 @@ def tiles(
     axes.set_axis_off()
     if title:
         figure.text(0.02, 1 - 0.1 / (size[1] + above), title, va="top", fontsize=10)
-    figure.savefig(path)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(path, buffer.getvalue())

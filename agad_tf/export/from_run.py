@@ -18,6 +18,7 @@ from agad_tf.export.model_card import calibration_summary, figures_at_threshold,
 from agad_tf.export.onnx import export_onnx
 from agad_tf.export.saved_model import write_saved_model
 from agad_tf.export.versions import check_one_kind, new_version
+from agad_tf.files import write_atomically
 from agad_tf.scoring.detectors import EXPORTS, open_detector
 from agad_tf.training.open import Run, evaluation_data
 
@@ -92,7 +93,7 @@ def export_run(
             }
             if precision == "int8" and not force:
                 parity.check_ranking(report, precision)
-            (extra / REPORT_NAME).write_text(json.dumps(report, indent=2) + "\n")
+            write_atomically(extra / REPORT_NAME, (json.dumps(report, indent=2) + "\n").encode())
     return version.path, report
 
 

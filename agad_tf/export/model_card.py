@@ -10,6 +10,7 @@ import numpy as np
 import agad_tf
 from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.files import write_atomically
 from agad_tf.models.scorer import AnomalyScorer
 from agad_tf.training.open import Run
 
@@ -122,8 +123,9 @@ def write_model_card(
     """
     card = card or model_card(model, calibration)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model_card.json").write_text(json.dumps(card, indent=2) + "\n")
-    (folder / "model_card.md").write_text(card_text(card))
+    write_atomically(folder / "model_card.json", (json.dumps(card, indent=2) + "\n").encode())
+    # Names of classes and files need not be Unicode.
+    write_atomically(folder / "model_card.md", card_text(card).encode("utf-8", "backslashreplace"))
 
 
 def read_model_card(export: str | Path) -> dict:

@@ -145,6 +145,8 @@ def check_images(
         raise InputError(
             f"{name} expects images (n, height, width, {channels}), received shape {received}: reshape them"
         )
+    if 0 in x.shape[1:3]:
+        raise InputError(f"{name} expects images with pixels, received shape {received}: leave them out")
     if x.dtype == np.uint8:
         return x
     if not np.issubdtype(x.dtype, np.floating):

@@ -258,9 +258,12 @@ class AnomalyScorer(keras.Model):
 
     def _looked_at(self, x):
         """Samples as a tensor, checked where their values are known; grey images with their channel."""
-        x = x if isinstance(x, keras.KerasTensor) else tf.convert_to_tensor(x)
-        if hasattr(x, "numpy"):
-            self.check_samples(x.numpy(), "x")
+        if not isinstance(x, keras.KerasTensor):
+            known = x.numpy() if hasattr(x, "numpy") else None if tf.is_tensor(x) else np.asarray(x)
+            # Before TensorFlow says in words of its own what is no tensor:
+            if known is not None and not len(self.check_samples(known, "x")):
+                raise InputError("x expects at least one sample, received none: pass some")
+            x = tf.convert_to_tensor(x)
         return x[..., None] if len(x.shape) == 3 and not self.is_table else x
 
     def chosen_score(self, x, training: bool = False):

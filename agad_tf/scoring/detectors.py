@@ -227,12 +227,13 @@ def _onnx(path: Path, threads: int) -> Detector:
         raise InputError(
             "expected the package onnxruntime, found none: pip install 'agad-tf[onnx]'"
         ) from None
-    check_onnx(path)
     with _opening(path, "an ONNX export", "export again"):
+        content = path.read_bytes()
+        check_onnx(path, content)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         about = session.get_modelmeta().custom_metadata_map.get("agad_tf")
         (given,) = session.get_inputs()
         if about is None or "score" not in [output.name for output in session.get_outputs()]:

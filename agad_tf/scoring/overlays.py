@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO
@@ -15,6 +16,7 @@ from PIL import Image
 from agad_tf.errors import InputError
 from agad_tf.evaluation.heatmaps import draw_outlines, overlay
 from agad_tf.evaluation.regions import on_image, smoothed
+from agad_tf.files import written_whole
 from agad_tf.scoring.detectors import Maps
 from agad_tf.scoring.files import Sample
 from agad_tf.scoring.results import Row
@@ -43,18 +45,20 @@ class Overlays:
         check_folder(self._folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._names: set[str] = set()
-        # Names of files need not be Unicode: what Python could not decode is written back as it was.
-        self._stream: IO[str] = open(  # noqa: SIM115 - closed in __exit__
-            self._folder / f"regions.{form}", "x", encoding="utf-8", errors="surrogateescape", newline=""
-        )
-        if form == "csv":
-            csv.writer(self._stream, lineterminator="\n").writerow(COLUMNS)
+        self._files = ExitStack()
+        self._stream: IO[str]
 
     def __enter__(self) -> Overlays:
+        # Names of files need not be Unicode: what Python could not decode is written back as it was.
+        text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+        path = self._folder / f"regions.{self._form}"
+        self._stream = self._files.enter_context(written_whole(path, "w", **text))
+        if self._form == "csv":
+            csv.writer(self._stream, lineterminator="\n").writerow(COLUMNS)
         return self
 
-    def __exit__(self, *_) -> None:
-        self._stream.close()
+    def __exit__(self, *error) -> bool | None:
+        return self._files.__exit__(*error)
 
     def write(self, samples: list[Sample], rows: list[Row]) -> None:
         """Draws the samples of one batch that have a score; called by `pipeline.score_samples`."""
@@ -78,7 +82,12 @@ class Overlays:
         brightest = 3 * maps.rule.threshold if maps.rule and maps.rule.threshold else None
         drawn = draw_outlines(overlay(picture, shown, brightest), found)
         name = self._free_name(sample.path)
-        Image.fromarray(drawn).save(self._folder / name, "JPEG", quality=90, subsampling=0)
+        partial = self._folder / f".{name}.partial"
+        try:
+            Image.fromarray(drawn).save(partial, "JPEG", quality=90, subsampling=0)
+            os.replace(partial, self._folder / name)
+        finally:
+            partial.unlink(missing_ok=True)
         values = [asdict(region) | {"peak": float(f"{region.peak:.4g}")} for region in regions]
         if self._form == "jsonl":
             self._stream.write(json.dumps({"path": sample.path, "overlay": name, "regions": values}) + "\n")

@@ -143,7 +143,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         if not separator or not name:
             raise ValueError("no name and value")
         return name.strip(), yaml.safe_load(value)
-    except (ValueError, yaml.YAMLError):
+    except (ValueError, RecursionError, yaml.YAMLError):
         raise InputError(
             f"--set expects NAME=VALUE, received {text!r}: write for instance clip_norm=1"
         ) from None
@@ -223,8 +223,8 @@ def _read(path: Path) -> dict:
         given = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path}: expected a YAML file, found none: check the path") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, RecursionError, MemoryError, yaml.YAMLError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: expected YAML, received something else ({reason})") from None
     if not isinstance(given, dict):
         raise InputError(f"{path}: expected sections of settings, received {type(given).__name__}")

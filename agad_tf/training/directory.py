@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -136,7 +137,8 @@ def read_json(path: Path) -> dict:
 def load_calibration(run: Path) -> Calibration | None:
     """The threshold of a run, None where it has none."""
     path = run / "calibration.json"
-    return Calibration.load(path) if path.is_file() else None
+    # What is there but no file is told, not passed over.
+    return Calibration.load(path) if os.path.lexists(path) else None
 
 
 def write_json(path: Path, value) -> None:

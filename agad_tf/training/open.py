@@ -1,6 +1,7 @@
 """Opening what a run needs: the data of a configuration, a finished run, and data to judge it on."""
 
 import logging
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,9 +64,9 @@ def load_run(path: str | Path) -> Run:
         Split.load(path / "split.npz"),
         read_json(path / "metrics.json"),
         load_calibration(path),
-        RegionRule.load(regions) if regions.is_file() else None,
-        KnownSamples.load(known) if known.is_file() else None,
-        StoredScores.load(scores) if scores.is_file() else None,
+        RegionRule.load(regions) if os.path.lexists(regions) else None,
+        KnownSamples.load(known) if os.path.lexists(known) else None,
+        StoredScores.load(scores) if os.path.lexists(scores) else None,
     )
 
 

@@ -171,8 +171,11 @@ def train(
 def save_model(model: AnomalyDetector, path: Path) -> None:
     """Saves a detector; the file appears whole and is on the disk."""
     aside = path.with_name(f".partial-{path.name}")  # Keras looks at the end of a name
-    model.save(aside)
-    rename_whole(aside, path)
+    try:
+        model.save(aside)
+        rename_whole(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def data_identity(samples: Samples, split: Split) -> str:

@@ -1,9 +1,13 @@
-"""A few hundred malformed files, requests and tables; `benchmarks/malformed.py` runs ten thousand."""
+"""A few hundred malformed files, requests and tables, and damage at every door; more in `benchmarks/`."""
 
 import numpy as np
 import pytest
 from malformed_cases import BAD, DAMAGED, GOOD, expected, write_files
 from malformed_checks import TARGETS, wrong_files
+from malformed_doors import DOORS
+from malformed_matrix import KINDS, OUTCOMES, Case, matrix, outcome
+
+from agad_tf.errors import InputError
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -35,3 +39,42 @@ def test_the_check_finds_what_it_looks_for(tmp_path):
     for index, error, words in ((good, "expected", "not scored"), (bad, None, "though it cannot be")):
         broken = [error if i == index else value for i, value in enumerate(fine)]
         assert any(words in line for line in wrong_files(cases, broken, scores))
+
+
+LONG = ("run folders", "exports, SavedModel", ".keras files")
+"""Doors at which a case takes seconds."""
+
+
+@pytest.mark.parametrize(
+    "door", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in DOORS]
+)
+def test_every_kind_at_every_door(door, tmp_path):
+    counts, wrong = matrix({door: DOORS[door]}, 2, 1, tmp_path)
+    assert not wrong, "\n".join(wrong)
+    assert counts[door].keys() <= set(KINDS)
+    assert all(sum(cell.values()) == 2 for cell in counts[door].values())
+
+
+def raising(error):
+    def call():
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("found", "call", "right"),
+    [
+        ("refused", raising(InputError("expected this, received that")), [1.0]),
+        ("refused", lambda: [np.nan], None),
+        ("harmless", lambda: [1.0, 2.0], [1.0, 2.0]),
+        ("wrong", lambda: [1.0, 2.5], [1.0, 2.0]),
+        ("wrong", lambda: [1.0], None),
+        ("traceback", raising(KeyError("x")), [1.0]),
+        ("traceback", raising(InputError("several\nlines")), [1.0]),
+        ("lost", lambda: [1.0], [1.0, 2.0]),
+    ],
+)
+def test_the_matrix_finds_what_it_looks_for(found, call, right):
+    assert found in OUTCOMES
+    assert outcome(Case("", call, right))[0] == found

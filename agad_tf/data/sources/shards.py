@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import weakref
 import zipfile
@@ -117,7 +118,7 @@ def read_manifest(folder: Path) -> Manifest:
                         f"{folder / name}: expected {size} bytes as the manifest says, received "
                         f"{'no file' if received is None else received}; copy the folder again"
                     )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -143,8 +144,9 @@ def _check_manifest(manifest: Manifest) -> None:
     for shard in manifest["shards"]:
         if not all(isinstance(shard[key], str) for key in ("file", "index", "index_sha256")):
             raise ValueError("a shard without the names of its files")
-        if type(shard["records"]) is not int:
-            raise ValueError(f"records {shard['records']}")
+        most = shard["bytes"] // math.prod(shape)  # pixels lie in a shard as they are
+        if type(shard["records"]) is not int or not 1 <= shard["records"] <= most:
+            raise ValueError(f"{shard['records']} records of {shape} in {shard['bytes']} bytes")
 
 
 def verify_shards(folder: Path) -> list[str]:
