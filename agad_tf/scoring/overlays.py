@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from contextlib import ExitStack
@@ -82,9 +83,10 @@ class Overlays:
         brightest = 3 * maps.rule.threshold if maps.rule and maps.rule.threshold else None
         drawn = draw_outlines(overlay(picture, shown, brightest), found)
         name = self._free_name(sample.path)
-        partial = self._folder / f".{name}.partial"
+        partial, content = self._folder / f".{name}.partial", io.BytesIO()
+        Image.fromarray(drawn).save(content, "JPEG", quality=90, subsampling=0)
         try:
-            Image.fromarray(drawn).save(partial, "JPEG", quality=90, subsampling=0)
+            partial.write_bytes(content.getvalue())
             os.replace(partial, self._folder / name)
         finally:
             partial.unlink(missing_ok=True)
