@@ -18,8 +18,8 @@ from agad_tf.edge import EdgeModel
 from agad_tf.errors import InputError
 from agad_tf.serving import Client
 
-_SERVERS = contextlib.ExitStack()  # they run until the process ends
-atexit.register(_SERVERS.close)
+SERVERS = contextlib.ExitStack()  # they run until the process ends
+atexit.register(SERVERS.close)
 
 ARRAY_KINDS = {
     "huge": ("huge",),
@@ -97,7 +97,7 @@ def tensors(rng, folder: Path) -> dict:
 
 def requests_to_a_client(rng, folder: Path) -> dict:
     """Arrays to the client of a server that answers properly."""
-    running = _SERVERS.enter_context(loopback(served()))
+    running = SERVERS.enter_context(loopback(served()))
 
     def scoring(scheme, model):
         client = Client(running.url(scheme), model)
