@@ -104,13 +104,6 @@ def test_prepare(place):
     check(place, "shards/manifest.json", *command, may_keep=keep, limits=(0, 700, 9_000))
 
 
-@pytest.mark.parametrize("form", ["savedmodel", "tflite"])
-def test_export(place, form):
-    run, to = place / "run", place / form
-    command = ("export", run, "--to", to, "--format", form)
-    check(place, f"{form}/1", *command, may_keep=(f"{form}/.versions",))
-
-
 def test_recalibrate(place):
     check(place, "run/calibration-1.json", "recalibrate", place / "run", "--rate", "0.3", limits=(0, 100))
 
@@ -125,23 +118,3 @@ def test_score(place):
     keep = ("scores.csv.partial",)
     command = ("score", place / "run", *parts, "--out", out, "--batch-size", "64")
     check(place, "scores.csv", *command, may_keep=keep)
-
-
-def test_overlays(place):
-    maps, out = place / "maps", place / "s.csv"
-    command = ("score", place / "run", place / "parts" / "anomaly", "--out", out, "--heatmaps", maps)
-    assert agad_tf(*command[:-1], place / "before")[0] == 0  # what TensorFlow writes is written
-    for limit in (0, 300):
-        with files_of_at_most(limit):
-            status, lines = agad_tf(*command)
-        assert status == 2
-        assert "File too large" in lines[-1]
-        assert not [path for path in tree(place) if path.startswith("maps")]
-    assert agad_tf(*command)[0] == 0
-    assert len(tree(maps)) == 9
-
-
-def test_train(place):
-    settings = "--backbone encoder_decoder --image-size 8 --batch-size 8 --min-anomalies 2 --epochs 1 --quiet"
-    command = ("train", "--data", place / "parts", *settings.split(), "--resume", place / "trained")
-    check(place, "trained/model.keras", *command, may_keep=("trained.partial",))
