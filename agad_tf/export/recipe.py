@@ -103,7 +103,7 @@ def graph_outputs(model: AnomalyScorer) -> Callable[[tf.Tensor], dict[str, tf.Te
         grid = model.features(x)
         given = {"away": model.whitened(grid)} if "away" in wanted else {}
         if "patch_logits" in wanted:
-            given["patch_logits"] = model.scoring_discriminator(grid, training=False)
+            given["patch_logits"] = model.patch_scores(grid)
         return given
 
     def outside(x: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
 from agad_tf.features.layer import FrozenFeatures
-from agad_tf.layers import ImagePreprocessing
+from agad_tf.layers import ImagePreprocessing, LocalScore
 from agad_tf.losses import feature_discriminator as losses
 from agad_tf.models.feature_scorer import FeatureScorer
 from agad_tf.models.mahalanobis import descriptors, mahalanobis
@@ -19,6 +19,10 @@ from agad_tf.replicas import replica_index_and_count
 
 STEPS = 84
 """Steps of an epoch of `fit` with arrays, however many samples there are."""
+
+
+FLOOR = 0.1
+"""Least deviation of a logit at one place of the grid: few normals can agree by chance."""
 
 
 @keras.saving.register_keras_serializable("agad_tf")
@@ -120,6 +124,8 @@ class FeatureDiscriminator(FeatureScorer):
         channels = features.grid[2]
         for name, dtype in (("discriminator", self.dtype_policy), ("scoring_discriminator", "float32")):
             setattr(self, name, patch_members(channels, self.members, self.units, dtype, name))
+        self.local_score = LocalScore(share=self.score_share, floor=FLOOR, name="local_score", dtype="float32")
+        self.local_score.build((None, *features.grid[:2], self.members))
         first = self.discriminator.variables
         for variable, value in zip(first, fresh_values(first, tf.constant([seed, 0])), strict=True):
             variable.assign(value)

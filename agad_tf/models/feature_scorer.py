@@ -47,17 +47,18 @@ class FeatureScorer(AnomalyDetector):
         """What the global score is the length of, (batch, 2 · channels)."""
         return tf.matmul(descriptors(grid) - self.global_mean, self.global_whitening)
 
+    def patch_scores(self, grid) -> tf.Tensor:
+        """Logits of each member in deviations from normal images at that place, (batch, rows, columns, members)."""
+        return self.local_score.standardised(self.scoring_discriminator(grid, training=False))
+
     @property
     def worst_patches(self) -> int:
         """How many patches the local score averages."""
-        rows, columns, _ = self.features.grid
-        return losses.largest_count(rows * columns, self.score_share)
+        return self.local_score.count
 
     def _local(self, grid) -> tf.Tensor:
         """Local score of each member, (batch, members)."""
-        return losses.worst_mean(
-            self._flat(self.scoring_discriminator(grid, training=False)), self.score_share
-        )
+        return self.local_score(self.scoring_discriminator(grid, training=False))
 
     def _flat(self, logits) -> tf.Tensor:
         return tf.reshape(logits, (-1, logits.shape[1] * logits.shape[2], self.members))
@@ -69,8 +70,8 @@ class FeatureScorer(AnomalyDetector):
             x: uint8 images of any size, or float images in the model's range.
         """
         grid = self.features(self.preprocess(tf.convert_to_tensor(x)))
-        logits = tf.reduce_mean(self.scoring_discriminator(grid, training=False), axis=-1, keepdims=True)
-        return tf.image.resize(tf.nn.softplus(logits), self.sample_shape[:2], method="bilinear")[..., 0]
+        scores = tf.reduce_mean(self.patch_scores(grid), axis=-1, keepdims=True)
+        return tf.image.resize(tf.nn.softplus(scores), self.sample_shape[:2], method="bilinear")[..., 0]
 
     def reconstruct(self, x):
         """Raises InputError: the detector reconstructs nothing."""
@@ -81,7 +82,7 @@ class FeatureScorer(AnomalyDetector):
     def scoring_networks(self):
         networks = {"features": self.features}
         if "local" in self.parts_of_score:
-            networks["scoring_discriminator"] = self.scoring_discriminator
+            networks |= {"scoring_discriminator": self.scoring_discriminator, "local_score": self.local_score}
         return networks
 
     @property
@@ -96,7 +97,9 @@ class FeatureScorer(AnomalyDetector):
                 of the last `fit`.
             batch_size: samples at once.
         """
-        scores = self.held_out_scores(normals, batch_size)
+        described, logits, fold = self._held_out(normals, batch_size)
+        self.local_score.adapt(_left_out_logits(logits, fold))
+        scores = self._scores(described, logits, fold)
         for index, name in enumerate(self.score_names):
             mean, deviation = float(scores[name].mean()), max(float(scores[name].std()), 1e-12)
             for state, value in ((self.score_means, mean), (self.score_deviations, deviation)):
@@ -109,6 +112,10 @@ class FeatureScorer(AnomalyDetector):
         Args:
             normals, batch_size: as in `prepare_scoring`.
         """
+        scores = self._scores(*self._held_out(normals, batch_size))
+        return scores | {"fused": self.fuse([scores[name] for name in self.score_names]).numpy()}
+
+    def _held_out(self, normals, batch_size: int):
         if normals is None:  # each once: the batches of an epoch hold some twice
             normals = self._scoring_sample if self._training_normals is None else self._training_normals
         else:
@@ -117,12 +124,13 @@ class FeatureScorer(AnomalyDetector):
             raise InputError(
                 "prepare_scoring expects normal training samples, received none (no fit kept any): pass some"
             )
-        described, local, fold = self._described(normals[:SCORING_SAMPLES], "normals", batch_size)
-        scores = {
+        return self._described(normals[:SCORING_SAMPLES], "normals", batch_size)
+
+    def _scores(self, described, logits, fold) -> dict[str, np.ndarray]:
+        return {
             "global": by_folds(described, fold, self.members)[0],
-            "local": local[np.arange(len(local)), fold],
+            "local": self.local_score(_left_out_logits(logits, fold)).numpy()[:, 0],
         }
-        return scores | {"fused": self.fuse([scores[name] for name in self.score_names]).numpy()}
 
     def cross_p_values(self, normals, x, batch_size: int = 32) -> np.ndarray:
         """p-values of samples from all training normals, none of which was held out; (m,) float64.
@@ -138,16 +146,18 @@ class FeatureScorer(AnomalyDetector):
         """
         if self.members < 2:
             raise InputError("cross_p_values expects at least 2 members, received 1: each leaves out a share")
-        described, local, fold = self._described(as_samples(normals), "normals", batch_size)
-        new, new_local, _ = self._described(as_samples(x), "x", batch_size)
+        described, logits, fold = self._described(as_samples(normals), "normals", batch_size)
+        new, new_logits, _ = self._described(as_samples(x), "x", batch_size)
+        local = self.local_score(_left_out_logits(logits, fold)).numpy()[:, 0]
+        new_local = self.local_score(new_logits).numpy()
         distances, of_new = by_folds(described, fold, self.members, new)
-        held_out = self.fuse([distances, local[np.arange(len(local)), fold]])
+        held_out = self.fuse([distances, local])
         members = range(self.members)
         scores = [self.fuse([of_new[:, member], new_local[:, member]]) for member in members]
         return cross_p_values(held_out, fold, np.stack(scores, axis=1))
 
     def _described(self, x, name: str, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Descriptors (n, 2 · channels), local scores (n, members), and who leaves each sample out (n,)."""
+        """Descriptors (n, 2 · channels), logits (n, rows, columns, members), who leaves each out (n,)."""
         x = self.check_samples(x, name)
         if not len(x):
             raise InputError(f"{name} expects at least one sample, received none: pass some")
@@ -156,7 +166,8 @@ class FeatureScorer(AnomalyDetector):
             batch = tf.convert_to_tensor(np.asarray(x[start : start + batch_size]))
             grid = self._grid(batch)
             fold = tf.argmax(self._left_out(batch), axis=1)
-            pieces.append([np.asarray(part) for part in (descriptors(grid), self._local(grid), fold)])
+            logits = self.scoring_discriminator(grid, training=False)
+            pieces.append([np.asarray(part) for part in (descriptors(grid), logits, fold)])
         return tuple(np.concatenate(parts) for parts in zip(*pieces, strict=True))
 
     # -- samples ---------------------------------------------------------------------------------------------
@@ -213,3 +224,8 @@ class FeatureScorer(AnomalyDetector):
             parts = [self._part(name, grid) for name in self.parts_of_score]
             scores.append(np.asarray(parts[0] if len(parts) == 1 else self.fuse(parts)))
         return np.concatenate(scores)
+
+
+def _left_out_logits(logits: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Of each sample those of the member that did not learn from it, (n, rows, columns, 1)."""
+    return np.take_along_axis(logits, fold[:, None, None, None], axis=3)
