@@ -118,6 +118,16 @@ def test_scores_of_held_out_normals_are_those_of_new_ones(fitted):
         assert abs(scores.mean() - mean[index]) < 1.5 * deviation[index], name
 
 
+def test_each_place_is_compared_with_itself(fitted):
+    """Left-out normals are 0 on average at every place of the grid, and differ by 1 and less."""
+    model, x, _ = fitted
+    rows = tf.constant(np.asarray(model.rows_of(x[:NORMALS])))
+    member = tf.argmax(model._left_out(rows), axis=1)
+    scores = tf.gather(model.patch_scores(model.features.standardise(rows)), member, axis=3, batch_dims=1).numpy()
+    np.testing.assert_allclose(scores.mean(axis=0), 0, atol=1e-3)
+    assert 0.5 < scores.std(axis=0).mean() < 1
+
+
 def test_all_normals_calibrate_by_their_folds(fitted):
     model, x, _ = fitted
     fresh = feature_cases.parts(60, range(40, 60), seed=21)
