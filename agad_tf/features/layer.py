@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 
 import keras
@@ -24,8 +25,8 @@ RANGES = ("signed", "bytes", "caffe", "torch")
 class FrozenFeatures(keras.layers.Layer):
     """Images (batch, height, width, 1 or 3) in [−1, 1] to features (batch, rows, columns, channels).
 
-    The taps of the network are brought onto the grid of the coarsest one, the finer ones by averaging, and
-    concatenated. `call` gives them standardised by the mean and deviation that `adapt` was given; `raw` as
+    The taps of the network are brought onto the grid of the middle one, finer ones by averaging and coarser
+    ones by bilinear interpolation, and concatenated: a step of 8 pixels for taps of 4, 8 and 16. `call` gives them standardised by the mean and deviation that `adapt` was given; `raw` as
     the network gives them. The network is never trained, and is saved with the layer.
 
     Args:
@@ -81,7 +82,7 @@ class FrozenFeatures(keras.layers.Layer):
             x = tf.concat([x, x, x], axis=-1)
         taps = keras.tree.flatten(self.network(self._in_range(x), training=False))
         rows, columns, _ = self.grid
-        return tf.concat([_pooled(tf.cast(tap, tf.float32), rows, columns) for tap in taps], axis=-1)
+        return tf.concat([_on_grid(tf.cast(tap, tf.float32), rows, columns) for tap in taps], axis=-1)
 
     def standardise(self, features) -> tf.Tensor:
         """(features − mean) / deviation, float32."""
@@ -116,7 +117,7 @@ class FrozenFeatures(keras.layers.Layer):
         return ((x + 1) / 2 - tf.constant(_TORCH_MEAN)) / tf.constant(_TORCH_DEVIATION)
 
     def _measure(self) -> tuple[int, tuple[int, int, int]]:
-        """Coarsest stride and the grid's shape."""
+        """Pixels a step of the grid, and its shape."""
         height, width = self.image_size
         fixed = self.network.inputs[0].shape[1:]
         wanted = tuple(side or size for side, size in zip(fixed[:2], self.image_size, strict=True))
@@ -138,16 +139,17 @@ class FrozenFeatures(keras.layers.Layer):
         shapes = [shapes] if isinstance(shapes, tuple) else shapes
         if any(len(shape) != 4 or None in shape[1:] for shape in shapes):
             raise InputError(f"features {self.source}: expected taps (batch, rows, columns, channels)")
-        rows, columns = min(tuple(shape[1:3]) for shape in shapes)
-        stride = -(-height // rows)
-        for shape in shapes:
-            if shape[1] % rows or shape[2] % columns or height % rows or width % columns:
+        sizes = sorted({tuple(shape[1:3]) for shape in shapes}, reverse=True)
+        stride = -(-height // sizes[-1][0])
+        for larger, smaller in itertools.pairwise([(height, width), *sizes]):
+            if larger[0] % smaller[0] or larger[1] % smaller[1]:
                 near = [max(stride, round(side / stride) * stride) for side in self.image_size]
                 raise InputError(
                     f"features {self.source}: expected a working size of multiples of {stride}, received "
                     f"{height}x{width}: choose for instance {near[0]}x{near[1]}"
                 )
-        return stride, (rows, columns, sum(shape[3] for shape in shapes))
+        rows, columns = sizes[len(sizes) // 2]
+        return height // rows, (rows, columns, sum(shape[3] for shape in shapes))
 
     def get_config(self):
         return {
@@ -159,6 +161,8 @@ class FrozenFeatures(keras.layers.Layer):
         }
 
 
-def _pooled(tap: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
+def _on_grid(tap: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
     window = (tap.shape[1] // rows, tap.shape[2] // columns)
+    if 0 in window:
+        return tf.image.resize(tap, (rows, columns), method="bilinear")
     return tap if window == (1, 1) else tf.nn.avg_pool2d(tap, window, window, "VALID")

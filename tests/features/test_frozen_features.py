@@ -16,16 +16,17 @@ def layer(size=(64, 96), **settings):
     return FrozenFeatures(small_network(), size, dtype="float32", **settings)
 
 
-def test_the_grid_is_that_of_the_coarsest_tap():
+def test_the_grid_is_that_of_the_middle_tap():
     features = layer()
     x = np.random.default_rng(0).uniform(-1, 1, (2, 64, 96, 3)).astype("float32")
     grid = features(x).numpy()
-    assert features.stride == 16
-    assert grid.shape == (2, *features.grid) == (2, 4, 6, 6 + 8 + 10)
+    assert features.stride == 8
+    assert grid.shape == (2, *features.grid) == (2, 8, 12, 6 + 8 + 10)
     fine, middle, coarse = (tap.numpy() for tap in features.network(x))
-    np.testing.assert_allclose(grid[..., :6], fine.reshape(2, 4, 4, 6, 4, 6).mean((2, 4)), atol=1e-6)
-    np.testing.assert_allclose(grid[..., 6:14], middle.reshape(2, 4, 2, 6, 2, 8).mean((2, 4)), atol=1e-6)
-    np.testing.assert_allclose(grid[..., 14:], coarse, atol=1e-6)
+    np.testing.assert_allclose(grid[..., :6], fine.reshape(2, 8, 2, 12, 2, 6).mean((2, 4)), atol=1e-6)
+    np.testing.assert_allclose(grid[..., 6:14], middle, atol=1e-6)
+    between = (3 * coarse[:, 0, 0] + coarse[:, 0, 1]) / 4  # a quarter of a step of the coarse grid
+    np.testing.assert_allclose(grid[:, 0, 1, 14:], between, atol=1e-6)
 
 
 def test_features_are_standardised_and_grey_is_repeated():
