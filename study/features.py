@@ -13,10 +13,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 from PIL import Image
 from scipy import stats
 
+from agad_tf.data.rendered.photos import NORMAL, OBJECTS, render
 from agad_tf.errors import InputError
 from study.job import Job
 from study.lines import runs_in
@@ -26,6 +28,8 @@ from study.runner import Experiment
 RESULTS = "features.jsonl"
 PAIRS = ("problem", "pairs", "known: mean", "unseen: mean", "unseen: lower 95 % bound")
 LABELLED, MANY = 10, 158
+COUNTS = {"mnist": MANY, "fashion_mnist": MANY, **dict.fromkeys(OBJECTS, 12)}
+"""Labelled anomalies of a problem, where they are not `LABELLED`."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ FLOORS = {
     "elpv_mono": {"labels": {"unseen": 91}},
     "elpv_poly": {"labels": {"unseen": 83}},
     "tiles": {"normals": {"all": 81, "pixel": 85}, "labels": {"known": 88, "unseen": 77}},
+    "fabric": {},
+    "gear": {},
+    "plate": {},
     "mnist": {"normals": {"all": 98}, "labels": {"unseen": 98.5}},
     "fashion_mnist": {"normals": {"all": 95}, "labels": {"unseen": 95.5}},
 }
@@ -120,11 +127,45 @@ def digits(folder: Path, seed: int, name: str, normal: int = 8) -> Problem:
     return Problem(images, *rows, names)
 
 
+@functools.lru_cache(maxsize=1)
+def _rendered(name: str):
+    return render(name, 240, dict.fromkeys(OBJECTS[name], 20), seed=7)
+
+
+def photos(folder: Path, seed: int, name: str) -> Problem:
+    """Rendered photographs, no part on two sides: six labelled of each of two kinds drawn by the seed."""
+    photos = _rendered(name)
+    kind, part, rng = photos.kinds, photos.groups, np.random.default_rng(seed)
+
+    def drawn(rows, share):
+        """Rows of a share of the parts, and the others."""
+        parts = rng.permutation(np.unique(part[rows]))
+        inside = np.isin(part[rows], parts[: round(share * len(parts))])
+        return rows[inside], rows[~inside]
+
+    train, normal = drawn(np.flatnonzero(kind == NORMAL), 0.6)
+    known = rng.permutation(OBJECTS[name])[:2]
+    cuts = [drawn(np.flatnonzero(kind == one), 0.5) for one in known]
+    rest = np.flatnonzero(~np.isin(kind, [NORMAL, *known]))
+    rest = np.concatenate([*(others for _, others in cuts), rest])
+    masks = keras.ops.image.resize(photos.masks[..., None].astype("float32"), (256, 256), antialias=True)
+    unseen = np.where(np.isin(kind[rest], known), "known", "unseen")
+    return Problem(
+        photos.images,
+        train,
+        np.concatenate([inside[:6] for inside, _ in cuts]),
+        np.concatenate([normal, rest]),
+        np.concatenate([np.full(len(normal), "normal"), unseen]),
+        np.asarray(masks)[..., 0] >= 0.3,
+    )
+
+
 PROBLEMS = {
     "elpv": elpv,
     "elpv_mono": lambda folder, seed: elpv(folder, seed, "mono"),
     "elpv_poly": lambda folder, seed: elpv(folder, seed, "poly"),
     "tiles": tiles,
+    **{name: functools.partial(photos, name=name) for name in OBJECTS},
     "mnist": lambda folder, seed: digits(folder, seed, "mnist"),
     "fashion_mnist": lambda folder, seed: digits(folder, seed, "fashion_mnist"),
 }
@@ -137,7 +178,7 @@ def jobs(seeds: int = 3, problem: str | None = None) -> list[Job]:
         Job(problem=name, seed=seed, labels=labels)
         for seed in range(seeds)
         for name in names
-        for labels in (0, MANY if name in ("mnist", "fashion_mnist") else LABELLED)
+        for labels in (0, COUNTS.get(name, LABELLED))
     ]
 
 
@@ -158,7 +199,7 @@ def make(job: Job, work: Path) -> dict:
     problem, keep = _drawn(job.problem, job.seed), work / "features"
     side = 96 if problem.images.shape[1] < 64 else 256
     began = time.perf_counter()
-    model = FeatureDiscriminator((side, side, 1), seed=job.seed)
+    model = FeatureDiscriminator((side, side, problem.images.shape[-1]), seed=job.seed)
     rows = np.concatenate([problem.train, problem.labelled]) if job.labels else problem.train
     y = (np.arange(len(rows)) >= len(problem.train)).astype(np.int32)
     model.fit(
@@ -167,7 +208,7 @@ def make(job: Job, work: Path) -> dict:
     seconds = time.perf_counter() - began
     features = model.rows_of(problem.images[problem.test], keep)
     figures = {}
-    for score in ("fused", "global", "local"):
+    for score in ("global", "local", *(["labels"] if job.labels else []), "fused"):
         model.score = score
         scores = model.predict(features)
         for kind in ("all", "known", "unseen"):

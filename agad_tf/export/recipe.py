@@ -28,10 +28,6 @@ _PARTS = {
         "reconstruction": ("sum_of_squares", "reconstruction"),
         "latent": ("squared_length", "code"),
     },
-    FeatureDiscriminator: {
-        "global": ("length", "away"),
-        "local": ("mean_of_largest", "patch_logits"),
-    },
 }
 
 
@@ -43,9 +39,8 @@ def score_parts(model: AnomalyScorer) -> list[dict]:
     """
     known = _PARTS.get(type(model)) or getattr(model, "outside_parts", None)
     if known is None:
-        able = ", ".join(
-            [*(cls.__name__ for cls in _PARTS), *(BASELINES[name].__name__ for name in FITTED_ONCE)]
-        )
+        classes = [*_PARTS, FeatureDiscriminator, *(BASELINES[name] for name in FITTED_ONCE)]
+        able = ", ".join(cls.__name__ for cls in classes)
         raise InputError(
             f"expected one of the detectors {able}, received {type(model).__name__}: export it as SavedModel"
         )
@@ -99,18 +94,10 @@ def graph_outputs(model: AnomalyScorer) -> Callable[[tf.Tensor], dict[str, tf.Te
             given["reconstruction"] = model.scoring_generator(code, training=False)
         return given
 
-    def features(x: tf.Tensor) -> dict[str, tf.Tensor]:
-        grid = model.features(x)
-        given = {"away": model.whitened(grid)} if "away" in wanted else {}
-        if "patch_logits" in wanted:
-            given["patch_logits"] = model.patch_scores(grid)
-        return given
-
     def outside(x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {name: value for name, value in model.outside_outputs(x).items() if name in wanted}
 
-    of_type = {AGAD: agad, AABiGAN: aa_bigan, FeatureDiscriminator: features}
-    return of_type.get(type(model), outside)
+    return {AGAD: agad, AABiGAN: aa_bigan}.get(type(model), outside)
 
 
 def input_description(model: AnomalyScorer) -> dict:

@@ -26,8 +26,9 @@ class FrozenFeatures(keras.layers.Layer):
     """Images (batch, height, width, 1 or 3) in [−1, 1] to features (batch, rows, columns, channels).
 
     The taps of the network are brought onto the grid of the middle one, finer ones by averaging and coarser
-    ones by bilinear interpolation, and concatenated: a step of 8 pixels for taps of 4, 8 and 16. `call` gives them standardised by the mean and deviation that `adapt` was given; `raw` as
-    the network gives them. The network is never trained, and is saved with the layer.
+    ones by bilinear interpolation, and concatenated: a step of 8 pixels for taps of 4, 8 and 16. `call` gives
+    them standardised by the mean and deviation that `adapt` was given; `raw` as the network gives them. The
+    network is never trained, and is saved with the layer.
 
     Args:
         network: a Keras model that ends in its taps, or its JSON from `get_config`.

@@ -47,13 +47,13 @@ def worst_mean(logits: tf.Tensor, share: float) -> tf.Tensor:
 
 
 def label_loss(worst: tf.Tensor, normal: tf.Tensor, anomaly: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of whole samples, judged by their worst patches: normals, target 0, and anomalies, 1.
+    """Cross-entropy of samples, judged by their worst patches: normals, target 0, and anomalies, 1.
 
     An image label says that there is a defect and not where: multiple-instance learning. Each kind counts
     once however many of it are in the batch; without anomalies it is 0.
 
     Args:
-        worst: from `worst_mean`.
+        worst: (batch, members), logits of the worst patches.
         normal, anomaly: (batch, members), who counts as which.
     """
     anomalies = tf.cast(group_means({}, anomaly[:, 0])[1] > 0, worst.dtype)

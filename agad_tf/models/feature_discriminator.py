@@ -21,8 +21,8 @@ STEPS = 84
 """Steps of an epoch of `fit` with arrays, however many samples there are."""
 
 
-FLOOR = 0.1
-"""Least deviation of a logit at one place of the grid: few normals can agree by chance."""
+FLOOR = 1.0
+"""Added to the deviation of a logit at each place of the grid: where parts turn, all places are alike."""
 
 
 @keras.saving.register_keras_serializable("agad_tf")
@@ -35,16 +35,21 @@ class FeatureDiscriminator(FeatureScorer):
     scores = model.predict(new_images)  # higher is more anomalous
     ```
 
-    A pretrained network that is never trained turns an image into a grid of features. Two scores read it:
+    A pretrained network that is never trained turns an image into a grid of features. Three scores read it:
 
     - "global": Mahalanobis distance of the mean and the deviation of each feature over the grid to those of
       the training normals, their covariance shrunk by Ledoit and Wolf's rule. It learns from no label.
     - "local": a small discriminator of single patches learns to tell features of normal images from the same
-      features with Gaussian noise. Labelled anomalies teach it by their worst patches, for an image's label
-      says that there is a defect and not where. The score is the mean of the largest share of its logits.
+      features with Gaussian noise. Its logits are standardised at each place on normals; the score is the
+      mean of the largest share of them. It learns from no label either.
+    - "labels": a second discriminator learns the same, and labelled anomalies besides. An image's label says
+      that there is a defect and not where: it counts for the patches that the first discriminator, which has
+      seen no label, takes for the worst. A discriminator that chose them itself could learn twelve images by
+      heart, background and all.
 
-    "fused" is their sum, each standardised on training normals that it was not fitted to: the covariance by
-    cross-fitting, the discriminator by its members, each of which leaves out its share of the normals.
+    "fused" is the sum of those that learnt something, each standardised on training normals that it was not
+    fitted to: the covariance by cross-fitting, a discriminator by its members, each of which leaves out its
+    share of the normals. What labels teach is added to what is known without them, and replaces nothing.
 
     Noise stands where AGAD has the reconstructions of its generator: both make pseudo-anomalies out of normal
     samples, and so need few labelled ones.
@@ -57,16 +62,18 @@ class FeatureDiscriminator(FeatureScorer):
             A file or model of one's own takes images in [−1, 1].
         features_weights: of a network of `keras.applications`, "imagenet" (Keras downloads them) or a path.
         taps: names of the layers to tap; None finds them, see `agad_tf.features.sources.tapped`.
-        members: discriminators whose logits are averaged; each leaves out its share of the normals.
+        members: networks of a discriminator whose logits are averaged; each leaves out its share of the
+            normals.
         units: channels of the hidden layers of each.
-        score_share: share of the patches, those with the largest logits, that the local score averages.
-        score: "global", "local" or "fused"; "auto" is "fused".
+        score_share: share of the patches, those with the largest logits, that "local" and "labels" average.
+        score: "global", "local", "labels" or "fused"; "auto" is "fused".
         seed: of first weights and of the noise.
         crop: as in `agad_tf.AGAD`.
 
     Attributes:
         features: the frozen network, a `FrozenFeatures`.
-        discriminator: the members, which train; scoring_discriminator: their average over steps.
+        discriminator, label_discriminator: the members, which train; with scoring_ before it: their average
+            over steps.
 
     Raises:
         InputError: a network that cannot be had or has no such taps, a size that it cannot take.
@@ -77,7 +84,7 @@ class FeatureDiscriminator(FeatureScorer):
     """
 
     scoring_batch = 32  # at 256 pixels 256 of them would take several GB
-    score_names = ("global", "local")
+    score_names = ("global", "local", "labels")
     log_names = ("loss", "noise_loss", "label_loss", "gradient_norm")
     guarded_error = None
     reconstructs = False
@@ -90,7 +97,7 @@ class FeatureDiscriminator(FeatureScorer):
         taps: list | None = None,
         members: int = 3,
         units: list | tuple = (128, 64),
-        score_share: float = 0.012,
+        score_share: float = 0.004,
         score: str = "auto",
         seed: int = 0,
         crop: str = "stretch",
@@ -122,14 +129,19 @@ class FeatureDiscriminator(FeatureScorer):
             )
         self.features = features
         channels = features.grid[2]
-        for name, dtype in (("discriminator", self.dtype_policy), ("scoring_discriminator", "float32")):
-            setattr(self, name, patch_members(channels, self.members, self.units, dtype, name))
-        self.local_score = LocalScore(share=self.score_share, floor=FLOOR, name="local_score", dtype="float32")
-        self.local_score.build((None, *features.grid[:2], self.members))
-        first = self.discriminator.variables
-        for variable, value in zip(first, fresh_values(first, tf.constant([seed, 0])), strict=True):
-            variable.assign(value)
-        self._pair("discriminator", "scoring_discriminator")
+        for index, name in enumerate(("discriminator", "label_discriminator")):
+            for prefix, dtype in (("", self.dtype_policy), ("scoring_", "float32")):
+                network = patch_members(channels, self.members, self.units, dtype, prefix + name)
+                setattr(self, network.name, network)
+            first = getattr(self, name).variables
+            for variable, value in zip(first, fresh_values(first, tf.constant([seed, index])), strict=True):
+                variable.assign(value)
+            self._pair(name, f"scoring_{name}")
+        for name in ("local_score", "label_score"):
+            layer = LocalScore(share=self.score_share, floor=FLOOR, name=name, dtype="float32")
+            layer.build((None, *features.grid[:2], self.members))
+            setattr(self, name, layer)
+        self.labels_learnt = self._state("labels_learnt", ())
         self.global_mean = self._state("global_mean", (2 * channels,))
         self.global_whitening = self._state("global_whitening", (2 * channels, 2 * channels))
         self._training_normals = self._extract_function = self._folder = None
@@ -138,8 +150,15 @@ class FeatureDiscriminator(FeatureScorer):
 
     # -- training --------------------------------------------------------------------------------------------
 
+    @property
+    def fused_parts(self):
+        with tf.init_scope():  # a part of the network, not of a graph
+            learnt = float(self.labels_learnt.numpy()) > 0
+        return self.score_names if learnt else self.score_names[:2]
+
     def trained_by(self):
-        return {"optimizer": self.discriminator.trainable_variables}
+        networks = (self.discriminator, self.label_discriminator)
+        return {"optimizer": [weight for network in networks for weight in network.trainable_variables]}
 
     def compile(
         self,
@@ -148,7 +167,7 @@ class FeatureDiscriminator(FeatureScorer):
         noise: float | list = 0.5,
         patches: int = 64,
         label_weight: float = 1.0,
-        label_share: float = 0.1,
+        label_share: float = 0.02,
         optimizer=None,
         clip_norm: float | None = None,
         average_epochs: float = 0.5,
@@ -163,7 +182,7 @@ class FeatureDiscriminator(FeatureScorer):
             noise: deviation of the noise on standardised features; of several each patch draws one.
             patches: of each image, drawn anew in every step, that noise is added to.
             label_weight: of the loss of labelled images beside that of the noise.
-            label_share: share of an image's patches, those with the largest logits, that its label is about.
+            label_share: share of an image's patches, the worst ones, that its label is about.
             optimizer: a Keras optimizer instead of AdamW.
             clip_norm: largest global gradient norm; None for none.
             average_epochs: horizon of the moving average of weights that score, in epochs.
@@ -193,23 +212,37 @@ class FeatureDiscriminator(FeatureScorer):
         anomaly = tf.repeat(tf.cast(y == 1, tf.float32)[:, None], self.members, axis=1)
         normal = (1.0 - anomaly) * (1.0 - left_out)
         drawn, noise = self._drawn(grid)
+        networks = [self.discriminator, *([self.label_discriminator] if self._with_labels else [])]
+        worst = self._worst(grid) if self._with_labels else None
         with tf.GradientTape() as tape:
-            # Whole images are judged for their labels alone: without any, the drawn patches are enough.
-            logits = self._judged(grid if self._with_labels else drawn)
-            noise_loss = losses.noise_loss(logits, self._judged(drawn + noise), normal)
-            worst = losses.worst_mean(logits, self.settings["label_share"])
-            label_loss = losses.label_loss(worst, normal, anomaly) if self._with_labels else 0.0
+            plain = [self._judged(network, drawn) for network in networks]
+            noisy = [self._judged(network, drawn + noise) for network in networks]
+            noise_loss = tf.add_n(
+                [losses.noise_loss(*pair, normal) for pair in zip(plain, noisy, strict=True)]
+            )
+            label_loss = 0.0
+            if worst is not None:
+                defects = tf.reduce_mean(self._judged(self.label_discriminator, worst), axis=1)
+                hardest = losses.worst_mean(plain[1], self.settings["label_share"])
+                label_loss = losses.label_loss(tf.where(anomaly > 0, defects, hardest), normal, anomaly)
             loss = noise_loss + self.settings["label_weight"] * label_loss
             scaled = self.scale_loss(loss, self.optimizer)
-        variables = self.discriminator.trainable_variables
+        variables = [weight for network in networks for weight in network.trainable_variables]
         norm = self.step(tape, scaled, variables, self.optimizer)
         self.update_averages()
         logs = {"loss": loss, "noise_loss": noise_loss, "label_loss": label_loss, "gradient_norm": norm}
         return self.track(logs, totals={})
 
-    def _judged(self, grid) -> tf.Tensor:
+    def _judged(self, network, patches) -> tf.Tensor:
         """Logits of the members in training, (batch, patches, members)."""
-        return self._flat(self.discriminator(grid, training=True))
+        return self._flat(network(patches, training=True))
+
+    def _worst(self, grid) -> tf.Tensor:
+        """The patches of each image that look worst to who knows no label, (batch, count, 1, channels)."""
+        logits = tf.reduce_mean(self._flat(self._logits("local", grid)), axis=-1)
+        count = losses.largest_count(logits.shape[1], self.settings["label_share"])
+        patches = tf.reshape(grid, (-1, logits.shape[1], 1, grid.shape[-1]))
+        return tf.gather(patches, tf.math.top_k(logits, count)[1], batch_dims=1)
 
     def _drawn(self, grid) -> tuple[tf.Tensor, tf.Tensor]:
         """Some patches of each image, (batch, patches, 1, channels), and noise for them.
@@ -289,6 +322,13 @@ class FeatureDiscriminator(FeatureScorer):
     def _begin(self, sample, steps_per_epoch):
         if self._with_labels != sample[1]:
             self._with_labels, self._step_function = sample[1], None  # it was traced for the other case
+        if sample[1]:
+            self.labels_learnt.assign(1.0)
+            self.predict_function = None
+        elif self.score == "labels":
+            raise InputError(
+                "score 'labels' expects labelled anomalies, received none: add some, or take another score"
+            )
         super()._begin(sample, steps_per_epoch)
 
     def _adapt(self, normals) -> None:

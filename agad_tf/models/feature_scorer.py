@@ -11,12 +11,17 @@ import tensorflow as tf
 from agad_tf.data.rows import LazyRows
 from agad_tf.errors import InputError
 from agad_tf.evaluation.cross_fitting import cross_p_values
-from agad_tf.losses import feature_discriminator as losses
 from agad_tf.models.detector import AnomalyDetector
 from agad_tf.models.feature_rows import FeatureRows, feature_rows
 from agad_tf.models.inputs import as_samples
 from agad_tf.models.mahalanobis import by_folds, descriptors
 from agad_tf.models.scorer import SCORING_SAMPLES
+
+JUDGES = {
+    "local": ("scoring_discriminator", "local_score"),
+    "labels": ("scoring_label_discriminator", "label_score"),
+}
+"""Parts of the score that a discriminator of patches gives: its attribute, and that of its local score."""
 
 
 class FeatureScorer(AnomalyDetector):
@@ -26,39 +31,76 @@ class FeatureScorer(AnomalyDetector):
         return "fused"
 
     @property
+    def fused_parts(self) -> tuple[str, ...]:
+        """The scores that the fused one is the sum of."""
+        return self.score_names
+
+    @property
     def parts_of_score(self):
-        return self.score_names if self.score == "auto" else super().parts_of_score
+        return self.fused_parts if self.score in ("auto", "fused") else (self.score,)
 
     def raw_score(self, name, x, training=False):
         return self._part(name, self.features(x))
 
     def chosen_score(self, x, training=False):
-        grid = self.features(x)  # once for both parts
+        return self._chosen(self.features(x))  # once for all parts
+
+    def _chosen(self, grid) -> tf.Tensor:
         scores = [self._part(name, grid) for name in self.parts_of_score]
         return scores[0] if len(scores) == 1 else self.fuse(scores)
+
+    def fuse(self, scores):
+        """The fused score: the sum of `fused_parts`, each standardised on training normals.
+
+        Args:
+            scores: (batch,) each, in the order of `fused_parts`.
+        """
+        indices = [self.score_names.index(name) for name in self.fused_parts]
+        return sum(
+            (score - self.score_means[index]) / self.score_deviations[index]
+            for index, score in zip(indices, scores, strict=True)
+        )
 
     def _part(self, name: str, grid) -> tf.Tensor:
         """Score of standardised features, (batch,)."""
         if name == "global":
             return tf.norm(self.whitened(grid), axis=-1)
-        return tf.reduce_mean(self._local(grid), axis=-1)
+        return tf.reduce_mean(self._by_members(name, self._logits(name, grid)), axis=-1)
+
+    def _logits(self, name: str, grid) -> tf.Tensor:
+        """Logits of the discriminator of a part, (batch, rows, columns, members)."""
+        return getattr(self, JUDGES[name][0])(grid, training=False)
+
+    def _by_members(self, name: str, logits) -> tf.Tensor:
+        """Score of each member, (batch, members)."""
+        return getattr(self, JUDGES[name][1])(logits)
+
+    def patch_scores(self, name: str, grid) -> tf.Tensor:
+        """Logits in deviations from normal images at each place, (batch, rows, columns, members)."""
+        return getattr(self, JUDGES[name][1]).standardised(self._logits(name, grid))
+
+    @property
+    def worst_patches(self) -> int:
+        """How many patches a local score averages."""
+        return self.local_score.count
+
+    @property
+    def outside_parts(self):
+        """See `agad_tf.export.recipe`."""
+        of_patches = {name: ("mean_of_largest", f"{name}_patches") for name in JUDGES}
+        return {"global": ("length", "away"), **of_patches}
+
+    def outside_outputs(self, x):
+        """See `agad_tf.export.recipe`."""
+        grid = self.features(x)
+        given = {
+            f"{name}_patches": self.patch_scores(name, grid) for name in self.parts_of_score if name in JUDGES
+        }
+        return given | ({"away": self.whitened(grid)} if "global" in self.parts_of_score else {})
 
     def whitened(self, grid) -> tf.Tensor:
         """What the global score is the length of, (batch, 2 · channels)."""
         return tf.matmul(descriptors(grid) - self.global_mean, self.global_whitening)
-
-    def patch_scores(self, grid) -> tf.Tensor:
-        """Logits of each member in deviations from normal images at that place, (batch, rows, columns, members)."""
-        return self.local_score.standardised(self.scoring_discriminator(grid, training=False))
-
-    @property
-    def worst_patches(self) -> int:
-        """How many patches the local score averages."""
-        return self.local_score.count
-
-    def _local(self, grid) -> tf.Tensor:
-        """Local score of each member, (batch, members)."""
-        return self.local_score(self.scoring_discriminator(grid, training=False))
 
     def _flat(self, logits) -> tf.Tensor:
         return tf.reshape(logits, (-1, logits.shape[1] * logits.shape[2], self.members))
@@ -70,7 +112,9 @@ class FeatureScorer(AnomalyDetector):
             x: uint8 images of any size, or float images in the model's range.
         """
         grid = self.features(self.preprocess(tf.convert_to_tensor(x)))
-        scores = tf.reduce_mean(self.patch_scores(grid), axis=-1, keepdims=True)
+        judges = [name for name in self.parts_of_score if name in JUDGES] or ["local"]
+        scores = tf.concat([self.patch_scores(name, grid) for name in judges], axis=-1)
+        scores = tf.reduce_mean(scores, axis=-1, keepdims=True)
         return tf.image.resize(tf.nn.softplus(scores), self.sample_shape[:2], method="bilinear")[..., 0]
 
     def reconstruct(self, x):
@@ -80,17 +124,16 @@ class FeatureScorer(AnomalyDetector):
         )
 
     def scoring_networks(self):
-        networks = {"features": self.features}
-        if "local" in self.parts_of_score:
-            networks |= {"scoring_discriminator": self.scoring_discriminator, "local_score": self.local_score}
-        return networks
+        judges = [name for name in self.parts_of_score if name in JUDGES] or ["local"]  # for the map
+        names = ["features", *(attribute for judge in judges for attribute in JUDGES[judge])]
+        return {name: getattr(self, name) for name in names}
 
     @property
     def scoring_state(self):
         return (*super().scoring_state, "global_mean", "global_whitening")
 
     def prepare_scoring(self, normals=None, batch_size: int = 32) -> None:
-        """Standardises both parts on normals that neither was fitted to; see the class.
+        """Standardises all parts on normals that none was fitted to; see the class.
 
         Args:
             normals: normal training samples as `fit` takes them; the first 1024 are used. None takes those
@@ -98,9 +141,11 @@ class FeatureScorer(AnomalyDetector):
             batch_size: samples at once.
         """
         described, logits, fold = self._held_out(normals, batch_size)
-        self.local_score.adapt(_left_out_logits(logits, fold))
+        for name, values in logits.items():
+            getattr(self, JUDGES[name][1]).adapt(_of_left_out(values, fold))
         scores = self._scores(described, logits, fold)
-        for index, name in enumerate(self.score_names):
+        for name in self.fused_parts:
+            index = self.score_names.index(name)
             mean, deviation = float(scores[name].mean()), max(float(scores[name].std()), 1e-12)
             for state, value in ((self.score_means, mean), (self.score_deviations, deviation)):
                 state.assign(tf.tensor_scatter_nd_update(state.value, [[index]], [value]))
@@ -113,7 +158,7 @@ class FeatureScorer(AnomalyDetector):
             normals, batch_size: as in `prepare_scoring`.
         """
         scores = self._scores(*self._held_out(normals, batch_size))
-        return scores | {"fused": self.fuse([scores[name] for name in self.score_names]).numpy()}
+        return scores | {"fused": self.fuse([scores[name] for name in self.fused_parts]).numpy()}
 
     def _held_out(self, normals, batch_size: int):
         if normals is None:  # each once: the batches of an epoch hold some twice
@@ -129,7 +174,10 @@ class FeatureScorer(AnomalyDetector):
     def _scores(self, described, logits, fold) -> dict[str, np.ndarray]:
         return {
             "global": by_folds(described, fold, self.members)[0],
-            "local": self.local_score(_left_out_logits(logits, fold)).numpy()[:, 0],
+            **{
+                name: self._by_members(name, _of_left_out(v, fold)).numpy()[:, 0]
+                for name, v in logits.items()
+            },
         }
 
     def cross_p_values(self, normals, x, batch_size: int = 32) -> np.ndarray:
@@ -148,27 +196,32 @@ class FeatureScorer(AnomalyDetector):
             raise InputError("cross_p_values expects at least 2 members, received 1: each leaves out a share")
         described, logits, fold = self._described(as_samples(normals), "normals", batch_size)
         new, new_logits, _ = self._described(as_samples(x), "x", batch_size)
-        local = self.local_score(_left_out_logits(logits, fold)).numpy()[:, 0]
-        new_local = self.local_score(new_logits).numpy()
-        distances, of_new = by_folds(described, fold, self.members, new)
-        held_out = self.fuse([distances, local])
-        members = range(self.members)
-        scores = [self.fuse([of_new[:, member], new_local[:, member]]) for member in members]
+        held_out = self._scores(described, logits, fold)
+        _, distances = by_folds(described, fold, self.members, new)
+        of_new = {name: self._by_members(name, values).numpy() for name, values in new_logits.items()}
+        of_new["global"] = distances
+        scores = [
+            self.fuse([of_new[name][:, member] for name in self.fused_parts])
+            for member in range(self.members)
+        ]
+        held_out = self.fuse([held_out[name] for name in self.fused_parts])
         return cross_p_values(held_out, fold, np.stack(scores, axis=1))
 
-    def _described(self, x, name: str, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Descriptors (n, 2 · channels), logits (n, rows, columns, members), who leaves each out (n,)."""
+    def _described(self, x, name: str, batch_size: int) -> tuple[np.ndarray, dict, np.ndarray]:
+        """Descriptors (n, ·), logits (n, rows, columns, members) by part, and who leaves each out (n,)."""
         x = self.check_samples(x, name)
         if not len(x):
             raise InputError(f"{name} expects at least one sample, received none: pass some")
+        judges = [part for part in self.fused_parts if part in JUDGES]
         pieces = []
         for start in range(0, len(x), batch_size):
             batch = tf.convert_to_tensor(np.asarray(x[start : start + batch_size]))
             grid = self._grid(batch)
+            logits = [self._logits(part, grid) for part in judges]
             fold = tf.argmax(self._left_out(batch), axis=1)
-            logits = self.scoring_discriminator(grid, training=False)
-            pieces.append([np.asarray(part) for part in (descriptors(grid), logits, fold)])
-        return tuple(np.concatenate(parts) for parts in zip(*pieces, strict=True))
+            pieces.append([np.asarray(piece) for piece in (descriptors(grid), fold, *logits)])
+        described, fold, *logits = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+        return described, dict(zip(judges, logits, strict=True)), fold
 
     # -- samples ---------------------------------------------------------------------------------------------
 
@@ -221,11 +274,10 @@ class FeatureScorer(AnomalyDetector):
         scores = []
         for start in range(0, len(x), 64):
             grid = self._grid(tf.constant(np.asarray(x[start : start + 64])))
-            parts = [self._part(name, grid) for name in self.parts_of_score]
-            scores.append(np.asarray(parts[0] if len(parts) == 1 else self.fuse(parts)))
+            scores.append(np.asarray(self._chosen(grid)))
         return np.concatenate(scores)
 
 
-def _left_out_logits(logits: np.ndarray, fold: np.ndarray) -> np.ndarray:
+def _of_left_out(logits: np.ndarray, fold: np.ndarray) -> np.ndarray:
     """Of each sample those of the member that did not learn from it, (n, rows, columns, 1)."""
     return np.take_along_axis(logits, fold[:, None, None, None], axis=3)
