@@ -162,12 +162,13 @@ class FeatureDiscriminator(FeatureScorer):
 
     def compile(
         self,
-        learning_rate: float = 4e-4,
+        learning_rate: float = 1e-3,
         weight_decay: float = 4e-3,
         noise: float | list = 0.5,
         patches: int = 64,
         label_weight: float = 1.0,
         label_share: float = 0.02,
+        label_after: int = 2 * STEPS,
         optimizer=None,
         clip_norm: float | None = None,
         average_epochs: float = 0.5,
@@ -183,6 +184,7 @@ class FeatureDiscriminator(FeatureScorer):
             patches: of each image, drawn anew in every step, that noise is added to.
             label_weight: of the loss of labelled images beside that of the noise.
             label_share: share of an image's patches, the worst ones, that its label is about.
+            label_after: steps before labels count: which patches are the worst must be learnt first.
             optimizer: a Keras optimizer instead of AdamW.
             clip_norm: largest global gradient norm; None for none.
             average_epochs: horizon of the moving average of weights that score, in epochs.
@@ -196,7 +198,7 @@ class FeatureDiscriminator(FeatureScorer):
             raise InputError(f"noise expects numbers above 0, received {noise}")
         if patches < 1:
             raise InputError(f"patches expects a number of at least 1, received {patches}")
-        for name in ("learning_rate", "weight_decay", "label_weight", "average_epochs"):
+        for name in ("learning_rate", "weight_decay", "label_weight", "label_after", "average_epochs"):
             if not settings[name] >= 0:
                 raise InputError(f"{name} expects a number of at least 0, received {settings[name]}")
         if not 0 < label_share <= 1:
@@ -213,7 +215,8 @@ class FeatureDiscriminator(FeatureScorer):
         normal = (1.0 - anomaly) * (1.0 - left_out)
         drawn, noise = self._drawn(grid)
         networks = [self.discriminator, *([self.label_discriminator] if self._with_labels else [])]
-        worst = self._worst(grid) if self._with_labels else None
+        labelled = tf.where(y == 1)
+        worst = self._worst(tf.gather_nd(grid, labelled)) if self._with_labels else None
         with tf.GradientTape() as tape:
             plain = [self._judged(network, drawn) for network in networks]
             noisy = [self._judged(network, drawn + noise) for network in networks]
@@ -224,7 +227,9 @@ class FeatureDiscriminator(FeatureScorer):
             if worst is not None:
                 defects = tf.reduce_mean(self._judged(self.label_discriminator, worst), axis=1)
                 hardest = losses.worst_mean(plain[1], self.settings["label_share"])
-                label_loss = losses.label_loss(tf.where(anomaly > 0, defects, hardest), normal, anomaly)
+                judged = tf.tensor_scatter_nd_update(hardest, labelled, defects)
+                begun = tf.cast(self.average_steps >= self.settings["label_after"], judged.dtype)
+                label_loss = begun * losses.label_loss(judged, normal, anomaly)
             loss = noise_loss + self.settings["label_weight"] * label_loss
             scaled = self.scale_loss(loss, self.optimizer)
         variables = [weight for network in networks for weight in network.trainable_variables]
