@@ -89,13 +89,13 @@ class SkipGANomaly(AGAD):
         """As `AnomalyDetector.fit`, with the batches of the paper's code."""
         return super().fit(x, y, batch_size, epochs, min_anomalies=min_anomalies, **kwargs)
 
-    def raw_score(self, name, x, training=False):
+    def raw_scores(self, names, x, training=False):
         reconstruction = self.scoring_generator(x, training=training)
         _, features = self.scoring_discriminator(x, training=training)
         _, features_hat = self.scoring_discriminator(reconstruction, training=training)
         residual = tf.cast(mean_squared(x, reconstruction), tf.float32)
         latent = tf.cast(mean_squared(features, features_hat), tf.float32)
-        return self.reconstruction_share * residual + (1 - self.reconstruction_share) * latent
+        return [self.reconstruction_share * residual + (1 - self.reconstruction_share) * latent]
 
     def scoring_networks(self):
         return {scoring: getattr(self, scoring) for _, scoring in self._pairs}

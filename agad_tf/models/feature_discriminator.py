@@ -156,6 +156,10 @@ class FeatureDiscriminator(FeatureScorer):
             learnt = float(self.labels_learnt.numpy()) > 0
         return self.score_names if learnt else self.score_names[:2]
 
+    @property
+    def scoring_state(self):
+        return (*super().scoring_state, "labels_learnt")
+
     def trained_by(self):
         networks = (self.discriminator, self.label_discriminator)
         return {"optimizer": [weight for network in networks for weight in network.trainable_variables]}

@@ -124,7 +124,7 @@ class FeatureScorer(AnomalyDetector):
         )
 
     def scoring_networks(self):
-        judges = [name for name in self.parts_of_score if name in JUDGES] or ["local"]  # for the map
+        judges = [name for name in self.parts_of_score if name in JUDGES]
         names = ["features", *(attribute for judge in judges for attribute in JUDGES[judge])]
         return {name: getattr(self, name) for name in names}
 

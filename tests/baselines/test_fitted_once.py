@@ -31,7 +31,7 @@ def make(name, shape=(64, 64, 1), **settings):
     if name in ("mahalanobis", "nearest_patches"):
         settings = {"features": feature_cases.small_network()} | settings
     if name == "nearest_patches":
-        settings = {"kept": 50} | settings
+        settings = {"kept": 200} | settings
     return BASELINES[name](shape, **settings)
 
 
@@ -115,8 +115,8 @@ def test_nearest_patches_is_the_largest_distance_to_the_bank():
     model.fit(feature_cases.parts(20), verbose=0)
     grid = np.asarray(model.features(model.preprocess(x)))
     padded = np.pad(grid, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=np.nan)
-    shifts = [padded[:, i : i + 4, j : j + 4] for i in range(3) for j in range(3)]
-    patches = np.nanmean(shifts, axis=0).reshape(5, 16, 1, -1)
+    shifts = [padded[:, i : i + 8, j : j + 8] for i in range(3) for j in range(3)]
+    patches = np.nanmean(shifts, axis=0).reshape(5, 64, 1, -1)
     away = np.linalg.norm(patches - np.asarray(model.bank), axis=-1).min(axis=-1)
     np.testing.assert_allclose(model.predict(x, verbose=0), away.max(axis=1), rtol=1e-4)
 

@@ -18,12 +18,12 @@ from agad_tf.export.tflite import export_tflite
 @pytest.fixture(scope="module")
 def fitted():
     x = feature_cases.parts(30, range(24, 30))
-    model = feature_cases.make()
+    model = feature_cases.make(compiled={"label_after": 2})
     model.fit(x, np.repeat([0, 1], [24, 6]), epochs=1, steps_per_epoch=8, verbose=0)
     return model, feature_cases.parts(6, range(3), (80, 72, 1), seed=4)
 
 
-@pytest.mark.parametrize("score", ["fused", "global", "local"])
+@pytest.mark.parametrize("score", ["fused", "global", "local", "labels"])
 def test_saved_model(fitted, score, tmp_path):
     model, x = fitted
     model.score = score
