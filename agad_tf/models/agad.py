@@ -58,7 +58,8 @@ class AGAD(AGADScorer):
         score: "reconstruction" is the paper's A(x) = ||x − x̂||₂; "local" the mean of the largest values of
             the map of |x − x̂|, smoothed and standardised per pixel on training normals; "discriminator" the
             negated logit of D; "fused" the sum of all three, each standardised on training normals; "auto"
-            is replaced at `fit` by "fused" with labelled anomalies and "local" without.
+            is replaced at `fit` by "fused" with labelled anomalies; without, by "local" from 64 pixels a
+            side on, else by "reconstruction".
         seed: of the values a discriminator gets when it is re-initialised.
         crop: what resizing does to images of another aspect than `input_shape`: "stretch" distorts them,
             "centre" takes the largest window of the right aspect from their middle.

@@ -13,6 +13,9 @@ FLOOR = 0.01
 BEFORE_LOCAL = ("reconstruction", "discriminator")
 """The scores of files made before there was a local one, and the parts of their fused score."""
 
+PHOTOGRAPHS = 64
+"""Shorter side from which on anomalies are taken for local where none is labelled."""
+
 READ_RECONSTRUCTIONS = {"reconstruction", "local"}
 
 
@@ -56,7 +59,9 @@ class AGADScorer(AnomalyDetector):
     def choose_score(self, has_anomalies):
         if self.settings.get("literal") or self.score_share is None:
             return super().choose_score(has_anomalies)
-        return "fused" if has_anomalies else "local"
+        if has_anomalies:
+            return "fused"
+        return "local" if min(self.sample_shape[:2]) >= PHOTOGRAPHS else "reconstruction"
 
     def reconstruct(self, x):
         """G(x), (batch, height, width, channels) in [−1, 1]."""

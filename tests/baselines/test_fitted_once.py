@@ -31,7 +31,7 @@ def make(name, shape=(64, 64, 1), **settings):
     if name in ("mahalanobis", "nearest_patches"):
         settings = {"features": feature_cases.small_network()} | settings
     if name == "nearest_patches":
-        settings = {"kept": 200} | settings
+        settings = {"kept": 400} | settings
     return BASELINES[name](shape, **settings)
 
 

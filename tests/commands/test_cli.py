@@ -123,7 +123,7 @@ def test_good_images_alone_train_a_detector_with_a_threshold(image_folder, tmp_p
     assert "false alarms" in told.stdout
     metrics = json.loads((path / "metrics.json").read_text())
     assert (metrics["auroc"], metrics["recall"]) == (None, None)
-    assert (metrics["n_normal"], metrics["n_anomaly"], metrics["score"]) == (18, 0, "local")
+    assert (metrics["n_normal"], metrics["n_anomaly"], metrics["score"]) == (18, 0, "reconstruction")
     assert 0 <= metrics["false_alarm_rate"] < 1
     assert "normal samples only" in (path / "report.html").read_text()
     assert float(np.float32(metrics["threshold"])) > 0

@@ -58,6 +58,16 @@ def test_fit_standardises_before_each_validation_and_at_its_end():
     assert np.asarray(model.local_score.mean).mean() == pytest.approx(maps.mean(), rel=0.05)
 
 
+@pytest.mark.parametrize(("side", "score"), [(32, "reconstruction"), (64, "local")])
+def test_without_labels_the_size_says_which_score(side, score):
+    model = AGAD((side, side, 1), "encoder_decoder")
+    model.compile()
+    assert model.choose_score(False) == score
+    assert model.choose_score(True) == "fused"
+    model.compile(literal=True)
+    assert model.choose_score(False) == "reconstruction"
+
+
 def test_it_is_saved_with_what_it_learnt(model, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

@@ -60,7 +60,7 @@ def test_average_of_a_fit_differs_from_the_raw_weights(fitted):
 def test_without_anomalies_and_without_average(capsys):
     model = make(compile_with={"average_epochs": 0.0, "run_eagerly": True})
     history = model.fit(NORMALS, batch_size=24, verbose=0).history
-    assert model.score == "local"
+    assert model.score == "reconstruction"
     assert set(model.scoring_networks()) == {"scoring_generator"}
     assert history["loss_anomaly"] == [0.0]
     for raw, scoring in model._pairs:
@@ -71,8 +71,7 @@ def test_without_anomalies_and_without_average(capsys):
     # A(x) = ||x − x̂||₂
     x = np.array(model.preprocess(X))
     expected = np.sqrt(((x - np.array(model.reconstruct(X))) ** 2).sum((1, 2, 3)))
-    np.testing.assert_allclose(model.raw_score("reconstruction", x), expected, rtol=1e-5)
-    np.testing.assert_allclose(model(X), model.raw_score("local", x), rtol=1e-5)
+    np.testing.assert_allclose(model(X), expected, rtol=1e-5)
     # Anomalies that come later are scored by what was learnt from them.
     capsys.readouterr()
     model.fit(X, Y, batch_size=28, min_anomalies=4, verbose=2)

@@ -61,7 +61,7 @@ def test_weights_carry_the_resolved_score_and_the_identity(tmp_path):
 def test_a_second_fit_with_labels_decides_the_score_again(tmp_path):
     x, y = batch([0] * 12 + [1] * 4)
     model = fitted(x[y == 0])
-    assert model.score == "local"
+    assert model.score == "reconstruction"
     model.save(tmp_path / "model.keras")
     for continued in (model, keras.saving.load_model(tmp_path / "model.keras")):
         continued.fit(x, y, batch_size=8, min_anomalies=2, verbose=0)
