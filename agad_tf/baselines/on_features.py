@@ -129,17 +129,6 @@ class Mahalanobis(OnFeatures):
         self.global_mean.assign(mean)
         self.global_whitening.assign(whitening)
 
-    def anomaly_map(self, x):
-        """How far off the image would be if all of it looked like this place, (batch, height, width), ≥ 0.
-
-        Args:
-            x: uint8 images of any size, or float images in the model's range.
-        """
-        grid = self.features(self.preprocess(tf.convert_to_tensor(x)))
-        channels = grid.shape[3]
-        away = (grid - self.global_mean[:channels]) @ self.global_whitening[:channels]
-        return resized(tf.norm(away, axis=-1, keepdims=True), self.sample_shape)
-
     @property
     def outside_parts(self):
         """See `agad_tf.export.recipe`."""

@@ -87,7 +87,7 @@ def signatures(model: AnomalyDetector, calibration: Calibration | None = None) -
         calibration: the threshold of the day, or None.
     """
     functions = (_table_functions if model.is_table else _image_functions)(model, calibration)
-    shown = {"reconstruction", "local"} if model.reconstructs else {"local", "labels"}
+    shown = {"reconstruction", "local"}
     shown.update(getattr(model, "outside_parts", ()))  # these show what they score by
     if not shown.intersection(model.parts_of_score):
         del functions["explain"]  # what it shows is not in the export

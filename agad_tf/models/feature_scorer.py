@@ -112,10 +112,15 @@ class FeatureScorer(AnomalyDetector):
             x: uint8 images of any size, or float images in the model's range.
         """
         grid = self.features(self.preprocess(tf.convert_to_tensor(x)))
-        judges = [name for name in self.parts_of_score if name in JUDGES] or ["local"]
-        scores = tf.concat([self.patch_scores(name, grid) for name in judges], axis=-1)
-        scores = tf.reduce_mean(scores, axis=-1, keepdims=True)
-        return tf.image.resize(tf.nn.softplus(scores), self.sample_shape[:2], method="bilinear")[..., 0]
+        judges = [name for name in self.parts_of_score if name in JUDGES]
+        if judges:
+            scores = tf.concat([self.patch_scores(name, grid) for name in judges], axis=-1)
+            scores = tf.nn.softplus(tf.reduce_mean(scores, axis=-1, keepdims=True))
+        else:  # how far off the image would be if all of it looked like this place
+            channels = grid.shape[3]
+            away = (grid - self.global_mean[:channels]) @ self.global_whitening[:channels]
+            scores = tf.norm(away, axis=-1, keepdims=True)
+        return tf.image.resize(scores, self.sample_shape[:2], method="bilinear")[..., 0]
 
     def reconstruct(self, x):
         """Raises InputError: the detector reconstructs nothing."""

@@ -110,7 +110,10 @@ def batches_of(rows: LazyRows, batch_size: int) -> tf.data.Dataset:
 
     def read(start):
         batch = tf.numpy_function(
-            lambda first: np.asarray(rows[first : first + batch_size]), [start], tf.uint8, stateful=False
+            lambda first: np.asarray(rows[first : first + batch_size]),
+            [start],
+            tf.as_dtype(rows.dtype),
+            stateful=False,
         )
         batch.set_shape((None, *rows.shape[1:]))
         return batch

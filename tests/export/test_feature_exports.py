@@ -37,10 +37,8 @@ def test_saved_model(fitted, score, tmp_path):
         files.append(stream.getvalue())
     scores = signatures["score_encoded"](image_bytes=tf.constant(files))["score"].numpy()
     assert agreement(expected, scores, size) <= FLOAT32
-    assert ("explain" in signatures) == (score != "global")
-    if score != "global":
-        shown = signatures["explain"](images=tf.constant(x))["anomaly_map"].numpy()
-        np.testing.assert_allclose(shown, model.anomaly_map(x), atol=1e-5)
+    shown = signatures["explain"](images=tf.constant(x))["anomaly_map"].numpy()
+    np.testing.assert_allclose(shown, model.anomaly_map(x), rtol=1e-4, atol=1e-5)
     model.score = "fused"
 
 

@@ -161,7 +161,7 @@ def test_nothing_to_score():
         ({"input_shape": (32, 32)}, r"\(height, width, channels\), or \(features,\) .* received \(32, 32\)"),
         ({"backbone": "resnet"}, "one of encoder_decoder, unet, unet_plus_plus, received 'resnet'"),
         ({"bn_strategy": "group"}, "one of shared, adv_prop, freeze, adv_prop_freeze, received 'group'"),
-        ({"score": "auroc"}, "one of auto, fused, reconstruction, discriminator, received 'auroc'"),
+        ({"score": "auroc"}, "one of auto, fused, reconstruction, discriminator, local, received 'auroc'"),
     ],
 )
 def test_bad_arguments_of_the_constructor(arguments, words):
