@@ -128,11 +128,9 @@ def metrics_text(result: dict) -> str:
 
         lines.append(price(result["calibration"]))
     if result.get("leave_one_kind_out"):
-        kinds = ", ".join(
-            f"{kind} {about['auroc']:.3f} ({about['anomalies']})"
-            for kind, about in result["leave_one_kind_out"].items()
-        )
-        lines.append(f"trained without one kind, AUROC on it (its anomalies): {kinds}")
+        from agad_tf.evaluation.wording import kinds_line
+
+        lines.append(kinds_line(result))
     if "pixel_auroc" in result:
         lines.append(
             f"pixels: AUROC {result['pixel_auroc']:.4f}, per-region overlap {result['pro']:.4f} "

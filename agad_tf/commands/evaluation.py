@@ -39,6 +39,7 @@ def evaluate(run, data, label_column, normal_classes, report, baseline, json_out
         from agad_tf.evaluation.report import write_report
         from agad_tf.training.beside import kept_beside
         from agad_tf.training.evaluate import judge
+        from agad_tf.training.kinds import KEPT
         from agad_tf.training.open import evaluation_data, load_run
 
         finished = load_run(run)
@@ -46,6 +47,8 @@ def evaluate(run, data, label_column, normal_classes, report, baseline, json_out
         evaluation = judge(finished.model, samples, split, finished.calibration, finished.regions)
         if baseline and data is None:
             evaluation.metrics["baseline"] = kept_beside(evaluation, finished.path)
+        if data is None:  # training alone can leave a kind out
+            evaluation.metrics |= {key: finished.metrics[key] for key in KEPT if key in finished.metrics}
         result = dict(evaluation.metrics)
         if report is not None:
             title = finished.path.name if data is None else f"{finished.path.name} on {data}"

@@ -53,6 +53,28 @@ def beside_line(found: Mapping) -> str:
     return f"{start}, this detector {own}: on so few samples the two cannot be told apart."
 
 
+def kinds_line(metrics: Mapping) -> str:
+    """What labels do for a kind of defects that none of them shows, in one line.
+
+    Args:
+        metrics: with what `agad_tf.training.kinds.leave_one_kind_out` gives.
+    """
+    found = metrics["leave_one_kind_out"]
+    each = ", ".join(
+        f"{kind} {in_percent(one['auroc'])} ({one['anomalies']} labelled)" for kind, one in found.items()
+    )
+    labels, none = (metrics[f"mean_kind_left_out_auroc{end}"] for end in ("", "_without_labels"))
+    line = f"Trained without one kind and asked for it, AUROC on held-out images: {each}; "
+    if labels < none:
+        line += (
+            f"labels of other kinds LOSE: {in_percent(labels)} on average, {in_percent(none)} without any. "
+            "Where new kinds count most, compare with a run without labels: --gamma 0"
+        )
+    else:
+        line += f"{in_percent(labels)} on average, {in_percent(none)} without labels"
+    return line
+
+
 def promise(calibration: dict) -> str:
     """What a threshold was chosen for, in half a sentence.
 

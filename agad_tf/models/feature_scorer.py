@@ -270,6 +270,21 @@ class FeatureScorer(AnomalyDetector):
         name = hashlib.sha256((self.features.digest() + settings).encode()).hexdigest()
         return feature_rows(x, self._extract_function, name, self.features.grid, folder)
 
+    def standardised_parts(self, x) -> dict[str, np.ndarray]:
+        """The summands of the fused score by part, (n,) float32 each.
+
+        Args:
+            x: samples as `predict` takes them.
+        """
+        rows, found = self.rows_of(self.check_samples(as_samples(x), "x")), []
+        for start in range(0, len(rows), 64):
+            grid = self._grid(tf.constant(np.asarray(rows[start : start + 64])))
+            found.append([np.asarray(self._part(name, grid)) for name in self.fused_parts])
+        scores = np.concatenate(found, axis=1)
+        places = [self.score_names.index(name) for name in self.fused_parts]
+        means, deviations = np.asarray(self.score_means)[places], np.asarray(self.score_deviations)[places]
+        return dict(zip(self.fused_parts, (scores.T - means).T / deviations[:, None], strict=True))
+
     def predict(self, x, batch_size=None, **kwargs):
         """Anomaly scores of samples, (n,) float32; see `call`."""
         if self._fitting and self._training_normals is not None and isinstance(x, np.ndarray | LazyRows):

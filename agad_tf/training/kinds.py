@@ -15,6 +15,10 @@ from agad_tf.models import FeatureDiscriminator
 
 logger = logging.getLogger("agad_tf")
 
+MEANS = ("mean_kind_left_out_auroc", "mean_kind_left_out_auroc_without_labels")
+KEPT = ("leave_one_kind_out", *MEANS)
+"""Metrics that only a training gives."""
+
 MOST = 5
 """Kinds that are left out in turn; each is one more training."""
 
@@ -37,9 +41,10 @@ def leave_one_kind_out(
         folder: where features are kept.
 
     Returns:
-        `leave_one_kind_out`: kind to its `auroc` and its number of `anomalies`, and the mean of the former,
-        `mean_kind_left_out_auroc`; nothing where fewer than two kinds are named, or more than `MOST`, or no
-        normals are held out.
+        `leave_one_kind_out`: kind to its `auroc`, that of the parts that no label taught,
+        `auroc_without_labels`, and its number of `anomalies`; and the means over kinds of both,
+        `mean_kind_left_out_auroc` and `mean_kind_left_out_auroc_without_labels`. Nothing where fewer than two
+        kinds are named, or more than `MOST`, or no normals are held out.
     """
     rows, labels = split.labelled("train")
     kinds = np.unique(samples.classes[split.train_anomaly])
@@ -56,9 +61,14 @@ def leave_one_kind_out(
         model.fit(samples.x[rows[~left_out]], labels[~left_out], **fit, features_folder=folder, verbose=0)
         held_out = np.concatenate([normals, rows[left_out]])
         x = model.check_samples(samples.x[held_out], "x")
-        scores = model.predict(model.rows_of(x, folder))
-        y = np.arange(len(held_out)) >= len(normals)
-        about = {"auroc": float(auroc(y, scores)), "anomalies": int(left_out.sum())}
-        found[samples.class_names[kind]] = about
-    mean = float(np.mean([about["auroc"] for about in found.values()]))
-    return {"leave_one_kind_out": found, "mean_kind_left_out_auroc": mean}
+        parts = model.standardised_parts(model.rows_of(x, folder))
+        taught = parts.pop("labels")
+        without, y = sum(parts.values()), np.arange(len(held_out)) >= len(normals)
+        found[samples.class_names[kind]] = {
+            "auroc": float(auroc(y, without + taught)),
+            "auroc_without_labels": float(auroc(y, without)),
+            "anomalies": int(left_out.sum()),
+        }
+    columns = zip(MEANS, ("auroc", "auroc_without_labels"), strict=True)
+    means = {mean: float(np.mean([one[name] for one in found.values()])) for mean, name in columns}
+    return {"leave_one_kind_out": found, **means}

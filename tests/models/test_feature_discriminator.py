@@ -141,6 +141,13 @@ def test_all_normals_calibrate_by_their_folds(fitted):
     assert len(model.held_out_scores()["fused"]) == NORMALS
 
 
+def test_the_summands_of_the_fused_score(fitted):
+    model, x, _ = fitted
+    parts = model.standardised_parts(x[:9])
+    assert tuple(parts) == model.fused_parts
+    np.testing.assert_allclose(sum(parts.values()), model.predict(model.rows_of(x[:9])), rtol=1e-4, atol=1e-4)
+
+
 def test_labels_teach_their_own_discriminator_alone():
     """Labels count in the sum only where there were any; without them nothing of theirs moves."""
     x, y = feature_cases.parts(36, range(30, 36)), np.repeat([0, 1], [30, 6])

@@ -5,7 +5,8 @@ import numpy as np
 
 from agad_tf.data.samples import Samples
 from agad_tf.data.splits.split import Split
-from agad_tf.training.kinds import leave_one_kind_out
+from agad_tf.evaluation.wording import in_percent, kinds_line
+from agad_tf.training.kinds import KEPT, leave_one_kind_out
 
 
 def made(kinds=("bar", "spot"), held_out=8):
@@ -42,7 +43,19 @@ def test_every_kind_is_left_out_once(monkeypatch):
     for about in metrics["leave_one_kind_out"].values():
         assert about["anomalies"] == 6
         assert 0.6 < about["auroc"] <= 1  # both kinds are bars here
-    assert 0.6 < metrics["mean_kind_left_out_auroc"] <= 1
+        assert 0.4 < about["auroc_without_labels"] <= 1
+    assert set(metrics) == set(KEPT)
+    for mean, name in zip(KEPT[1:], ("auroc", "auroc_without_labels"), strict=True):
+        each = [about[name] for about in metrics["leave_one_kind_out"].values()]
+        assert metrics[mean] == np.mean(each)
+    assert in_percent(metrics["mean_kind_left_out_auroc"]) in kinds_line(metrics)
+
+
+def test_labels_that_lose_are_told():
+    kept = {"bar": {"auroc": 0.6, "auroc_without_labels": 0.7, "anomalies": 6}}
+    metrics = {"leave_one_kind_out": kept, KEPT[1]: 0.6, KEPT[2]: 0.7}
+    assert "labels of other kinds LOSE: 60.0 on average, 70.0 without any" in kinds_line(metrics)
+    assert "LOSE" not in kinds_line(metrics | {KEPT[1]: 0.75})
 
 
 def test_one_kind_many_kinds_or_no_held_out_normals_report_nothing():

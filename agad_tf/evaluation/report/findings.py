@@ -18,6 +18,7 @@ from agad_tf.evaluation.wording import (
     beside_line,
     counted,
     in_percent,
+    kinds_line,
     per_thousand,
     percent,
     promise,
@@ -152,6 +153,11 @@ class Findings:
         """How a simple baseline did; None where that is not known."""
         found = self.metrics.get("baseline")
         return beside_line(found) if found else None
+
+    @property
+    def labels_on_others(self) -> str | None:
+        """What labels do for kinds that they do not show; None where no kind was left out."""
+        return kinds_line(self.metrics) if self.metrics.get("leave_one_kind_out") else None
 
     @property
     def tiles(self) -> list[Tile]:
