@@ -192,7 +192,8 @@ def test_skip_ganomaly_score():
         reconstruction_share=SkipGANomaly.reconstruction_share,
     )
     # R = 4, L = 36
-    close(SkipGANomaly.raw_score(stub, "weighted", tf.zeros((2, 1, 1, 1))), [0.9 * 4 + 0.1 * 36] * 2)
+    (scores,) = SkipGANomaly.raw_scores(stub, ("weighted",), tf.zeros((2, 1, 1, 1)))
+    close(scores, [0.9 * 4 + 0.1 * 36] * 2)
 
 
 def test_alad_losses_and_score():

@@ -20,7 +20,7 @@ def test_literal_sets_the_documented_stabilisers_and_nothing_else():
     assert stabilisers == set(LITERAL)
     model = make()
     usual = dict(model.settings)
-    assert [model.choose_score(some) for some in (True, False)] == ["fused", "local"]
+    assert [model.choose_score(some) for some in (True, False)] == ["fused", "reconstruction"]
     model.compile(literal=True)
     changed = {name: value for name, value in model.settings.items() if value != usual[name]}
     off = {"reciprocal_epsilon": 0.0, "clip_norm": None, "average_epochs": 0.0, "guard": False}

@@ -65,6 +65,8 @@ def test_scores_are_those_of_networks_in_training_mode(images, score):
         parts = [tf.sqrt(tf.reduce_sum((batch - redrawn) ** 2, [1, 2, 3]))]
         if score == "fused":
             parts.append(-model.scoring_discriminator(batch, route=0, training=True)[0])
+            errors = tf.reduce_mean(tf.abs(batch - redrawn), axis=-1, keepdims=True)
+            parts.append(model.local_score(errors)[:, 0])
             parts = [
                 (part - model.score_means[i]) / model.score_deviations[i] for i, part in enumerate(parts)
             ]
