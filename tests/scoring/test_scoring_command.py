@@ -226,6 +226,7 @@ def test_a_model_is_given_as_many_images_as_it_scores_at_once(models, images, mo
     sizes = []
     usual = AnomalyScorer.call
     monkeypatch.setattr(AnomalyScorer, "scoring_batch", 3)
+    monkeypatch.setattr("agad_tf.scoring.pipeline.STALLED_SECONDS", 60.0)  # reading is slow on a busy machine
 
     def watched(self, x, training=False):
         tf.py_function(lambda count: sizes.append(int(count)), [tf.shape(x)[0]], [])
