@@ -241,7 +241,7 @@ def write(results: Path, pages: Path) -> list[Path]:
         wanted = ", ".join(f"{kind} {value}" for kind, value in asked.items()) or "–"
         begin = [name, str(len(runs)), "yes" if labels else "no"]
         first.append([*begin, *(_cell(runs, f"fused_{kind}") for kind in KINDS), wanted])
-        second.append([*begin, *(_cell(runs, key) for key in ("global_all", "local_all", "pixel"))])
+        second.append([*begin, *(_cell(runs, key) for key in PARTS)])
     for name in PROBLEMS:
         seeds = [s for p, labels, s in done if p == name and labels and (p, False, s) in done]
         pairs = [(done[name, True, seed], done[name, False, seed]) for seed in seeds]
@@ -255,7 +255,7 @@ def write(results: Path, pages: Path) -> list[Path]:
     case = ["problem", "runs", "labels"]
     parts = {
         "scores": table([*case, "all", "known kinds", "unseen kinds", "asked for, at least"], first),
-        "parts of the score": table([*case, "global, all", "local, all", "pixels, by the masks"], second),
+        "parts of the score": table([*case, *PARTS.values()], second),
         "pairs": table(
             ["problem", "pairs", "known: mean", "unseen: mean", "unseen: lower 95 % bound"], third
         ),
@@ -264,6 +264,12 @@ def write(results: Path, pages: Path) -> list[Path]:
 
 
 KINDS = ("all", "known", "unseen")
+PARTS = {
+    "global_all": "global, all",
+    "local_all": "local, all",
+    "labels_all": "labels, all",
+    "pixel": "pixels, by the masks",
+}
 
 
 def _cell(runs: list[dict], key: str) -> str:
