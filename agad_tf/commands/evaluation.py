@@ -48,7 +48,7 @@ def evaluate(run, data, label_column, normal_classes, report, baseline, json_out
         if baseline and data is None:
             evaluation.metrics["baseline"] = kept_beside(evaluation, finished.path)
         if data is None:  # training alone can leave a kind out
-            evaluation.metrics |= {key: finished.metrics[key] for key in KEPT if key in finished.metrics}
+            evaluation.metrics.update({key: finished.metrics[key] for key in KEPT if key in finished.metrics})
         result = dict(evaluation.metrics)
         if report is not None:
             title = finished.path.name if data is None else f"{finished.path.name} on {data}"
