@@ -145,7 +145,8 @@ class FeatureDiscriminator(FeatureScorer):
         self.global_mean = self._state("global_mean", (2 * channels,))
         self.global_whitening = self._state("global_whitening", (2 * channels, 2 * channels))
         self._training_normals = self._extract_function = self._folder = None
-        self._with_labels = True
+        self._with_labels, self._epochs = True, None
+        self._label_start = tf.Variable(0.0, trainable=False, name="label_start")  # not of what is saved
         self.built = True
 
     # -- training --------------------------------------------------------------------------------------------
@@ -188,7 +189,8 @@ class FeatureDiscriminator(FeatureScorer):
             patches: of each image, drawn anew in every step, that noise is added to.
             label_weight: of the loss of labelled images beside that of the noise.
             label_share: share of an image's patches, the worst ones, that its label is about.
-            label_after: steps before labels count: which patches are the worst must be learnt first.
+            label_after: steps before labels count, at most half of those of a `fit`: which patches are the
+                worst must be learnt first.
             optimizer: a Keras optimizer instead of AdamW.
             clip_norm: largest global gradient norm; None for none.
             average_epochs: horizon of the moving average of weights that score, in epochs.
@@ -232,7 +234,7 @@ class FeatureDiscriminator(FeatureScorer):
                 defects = tf.reduce_mean(self._judged(self.label_discriminator, worst), axis=1)
                 hardest = losses.worst_mean(plain[1], self.settings["label_share"])
                 judged = tf.tensor_scatter_nd_update(hardest, labelled, defects)
-                begun = tf.cast(self.average_steps >= self.settings["label_after"], judged.dtype)
+                begun = tf.cast(self.average_steps >= self._label_start, judged.dtype)
                 label_loss = begun * losses.label_loss(judged, normal, anomaly)
             loss = noise_loss + self.settings["label_weight"] * label_loss
             scaled = self.scale_loss(loss, self.optimizer)
@@ -304,7 +306,7 @@ class FeatureDiscriminator(FeatureScorer):
         """
         if not self.compiled:
             self.compile()
-        self._training_normals, self._folder = None, features_folder
+        self._training_normals, self._folder, self._epochs = None, features_folder, epochs
         if not isinstance(x, tf.data.Dataset) and augment is None:
             x, y = self._check_labelled(x, y)
             if not (y == 0).any():
@@ -331,6 +333,10 @@ class FeatureDiscriminator(FeatureScorer):
     def _begin(self, sample, steps_per_epoch):
         if self._with_labels != sample[1]:
             self._with_labels, self._step_function = sample[1], None  # it was traced for the other case
+        start = self.settings["label_after"]
+        if self._epochs is not None:
+            start = min(start, self._epochs * steps_per_epoch // 2)
+        self._label_start.assign(float(start))
         if sample[1]:
             self.labels_learnt.assign(1.0)
             self.predict_function = None

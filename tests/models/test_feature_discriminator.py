@@ -169,6 +169,14 @@ def test_labels_teach_their_own_discriminator_alone():
         feature_cases.make(score="labels").fit(x[:30], y[:30], 10, 1, steps_per_epoch=1, verbose=0)
 
 
+def test_labels_count_from_half_of_a_short_training_on():
+    x, y = feature_cases.parts(36, range(30, 36)), np.repeat([0, 1], [30, 6])
+    model = feature_cases.make()
+    model.fit(x, y, 36, 2, min_anomalies=6, steps_per_epoch=3, verbose=0)
+    assert float(model._label_start) == 3
+    assert [bool(loss) for loss in model.history.history["label_loss"]] == [False, True]
+
+
 def test_a_label_is_about_the_patches_that_look_worst_without_it(fitted):
     model, _, _ = fitted
     grid = model.features(model.preprocess(feature_cases.parts(6, range(6), seed=3)))
