@@ -76,7 +76,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
         )
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         with (
-            server("digits", Path(folder, "saved_models", "digits")) as running,
+            server("parts", Path(folder, "saved_models", "parts")) as running,
             environment(AGAD_TF_SERVER=running.rest, TF_CPP_MIN_LOG_LEVEL="3", PATH=programs),
         ):
             client.execute()
