@@ -186,4 +186,4 @@ def test_few_images_get_enough_steps_and_say_so(tmp_path):
     (line,) = [line for line in done.stderr.splitlines() if "chosen for" in line]
     assert "encoder_decoder" in line
     assert int(re.search(r"steps an epoch, (\d+) in all", done.stderr)[1]) >= 150
-    assert re.search(r"s a step: about \d+ s for the \d+ steps left", done.stderr)
+    assert re.search(r"s a step: about [\d.]+ (s|min) for the \d+ steps left", done.stderr)
