@@ -12,7 +12,6 @@ from agad_tf.errors import InputError
 from agad_tf.features.layer import FrozenFeatures
 from agad_tf.layers import ImagePreprocessing
 from agad_tf.models.feature_scorer import FeatureScorer
-from agad_tf.models.mahalanobis import descriptors, mahalanobis
 
 PROJECTED = 64
 """Directions that patches are projected to while a few of them are chosen."""
@@ -42,13 +41,7 @@ class OnFeatures(FittedOnce, FeatureScorer):
 
     def fit_to(self, normals):
         rows = self.rows_of(normals)
-        total, squares, count = 0.0, 0.0, 0
-        for block in rows.blocks(64):
-            block = block.astype(np.float64)
-            total, squares = total + block.sum((0, 1, 2)), squares + (block**2).sum((0, 1, 2))
-            count += block[..., 0].size
-        mean = total / count
-        self.features.adapt(mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0)))
+        self.adapt_features(rows)
         self.fit_to_features(rows)
 
     def fit_to_features(self, rows) -> None:
@@ -57,12 +50,6 @@ class OnFeatures(FittedOnce, FeatureScorer):
 
     def scoring_networks(self):
         return {"features": self.features}
-
-    def reconstruct(self, x):
-        """Raises InputError: the method reconstructs nothing."""
-        raise InputError(
-            f"{type(self).__name__} has no reconstructions to explain its scores with: take anomaly_map"
-        )
 
     def get_config(self):
         return {
@@ -124,10 +111,7 @@ class Mahalanobis(OnFeatures):
         self.built = True
 
     def fit_to_features(self, rows):
-        described = [descriptors(self._grid(tf.constant(block))) for block in rows.blocks(64)]
-        mean, whitening = mahalanobis(np.concatenate(described))
-        self.global_mean.assign(mean)
-        self.global_whitening.assign(whitening)
+        self.fit_global(rows)
 
     @property
     def outside_parts(self):

@@ -12,7 +12,6 @@ from agad_tf.features.layer import FrozenFeatures
 from agad_tf.layers import ImagePreprocessing, LocalScore
 from agad_tf.losses import feature_discriminator as losses
 from agad_tf.models.feature_scorer import FeatureScorer
-from agad_tf.models.mahalanobis import descriptors, mahalanobis
 from agad_tf.models.updates import fresh_values
 from agad_tf.networks.patch_members import patch_members
 from agad_tf.replicas import replica_index_and_count
@@ -354,20 +353,8 @@ class FeatureDiscriminator(FeatureScorer):
             normals = self.rows_of(self.check_samples(normals, "x"))
         else:
             normals = self._training_normals
-        blocks = range(0, len(normals), 64)
-        total, squares, count = 0.0, 0.0, 0
-        for start in blocks:
-            block = np.asarray(normals[start : start + 64]).astype(np.float64)
-            total, squares = total + block.sum((0, 1, 2)), squares + (block**2).sum((0, 1, 2))
-            count += block[..., 0].size
-        mean = total / count
-        self.features.adapt(mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0)))
-        described = [
-            descriptors(self._grid(tf.constant(np.asarray(normals[start : start + 64])))) for start in blocks
-        ]
-        mean, whitening = mahalanobis(np.concatenate(described))
-        self.global_mean.assign(mean)
-        self.global_whitening.assign(whitening)
+        self.adapt_features(normals)
+        self.fit_global(normals)
 
     def get_config(self):
         return {

@@ -14,7 +14,7 @@ from agad_tf.evaluation.cross_fitting import cross_p_values
 from agad_tf.models.detector import AnomalyDetector
 from agad_tf.models.feature_rows import FeatureRows, feature_rows
 from agad_tf.models.inputs import as_samples
-from agad_tf.models.mahalanobis import by_folds, descriptors
+from agad_tf.models.mahalanobis import by_folds, descriptors, mahalanobis
 from agad_tf.models.scorer import SCORING_SAMPLES
 
 JUDGES = {
@@ -125,7 +125,7 @@ class FeatureScorer(AnomalyDetector):
     def reconstruct(self, x):
         """Raises InputError: the detector reconstructs nothing."""
         raise InputError(
-            "FeatureDiscriminator has no reconstructions to explain its scores with: take anomaly_map"
+            f"{type(self).__name__} has no reconstructions to explain its scores with: take anomaly_map"
         )
 
     def scoring_networks(self):
@@ -269,6 +269,23 @@ class FeatureScorer(AnomalyDetector):
         settings = json.dumps(settings, sort_keys=True, default=str)
         name = hashlib.sha256((self.features.digest() + settings).encode()).hexdigest()
         return feature_rows(x, self._extract_function, name, self.features.grid, folder)
+
+    def adapt_features(self, rows: FeatureRows) -> None:
+        """Standardises features by those of the training normals."""
+        total, squares, count = 0.0, 0.0, 0
+        for block in rows.blocks(64):
+            block = block.astype(np.float64)
+            total, squares = total + block.sum((0, 1, 2)), squares + (block**2).sum((0, 1, 2))
+            count += block[..., 0].size
+        mean = total / count
+        self.features.adapt(mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0)))
+
+    def fit_global(self, rows: FeatureRows) -> None:
+        """Fits the global score to the training normals, whose features are standardised already."""
+        described = [descriptors(self._grid(tf.constant(block))) for block in rows.blocks(64)]
+        mean, whitening = mahalanobis(np.concatenate(described))
+        self.global_mean.assign(mean)
+        self.global_whitening.assign(whitening)
 
     def standardised_parts(self, x) -> dict[str, np.ndarray]:
         """The summands of the fused score by part, (n,) float32 each.
