@@ -93,7 +93,7 @@ class FittedOnce(AnomalyDetector):
     def _adapt(self, normals):
         super()._adapt(normals)
         self.fit_to(normals if self._training_normals is None else self._training_normals)
-        self.predict_function = None  # it was traced for the weights before
+        self._forget_traces()  # they were traced for the weights before
 
     def prepare_scoring(self, normals=None, batch_size=256):
         """Nothing is left to do after `fit`."""

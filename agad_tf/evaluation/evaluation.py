@@ -157,6 +157,8 @@ def heat_maps(model: Any, samples: Any, rows: np.ndarray, batch: int = 64) -> np
 
 def image_maps(model: Any, x: np.ndarray) -> np.ndarray:
     """Heat maps of images as `predict` takes them, (n, height, width), 0 or more."""
+    if hasattr(model, "predict_map"):
+        return model.predict_map(x)
     return np.asarray(model.anomaly_map(x) if hasattr(model, "anomaly_map") else model.explain(x)[1])
 
 

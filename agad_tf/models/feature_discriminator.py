@@ -338,7 +338,7 @@ class FeatureDiscriminator(FeatureScorer):
         self._label_start.assign(float(start))
         if sample[1]:
             self.labels_learnt.assign(1.0)
-            self.predict_function = None
+            self._forget_traces()
         elif self.score == "labels":
             raise InputError(
                 "score 'labels' expects labelled anomalies, received none: add some, or take another score"

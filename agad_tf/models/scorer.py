@@ -33,6 +33,9 @@ STATE = "state"
 SCORING_SAMPLES = 1024
 """Normal training samples that re-estimate batch norm and standardise a fused score: 4 batches of 256."""
 
+MAPS = 32
+"""Images whose maps are computed at once: networks of photographs take gigabytes for more."""
+
 
 class AnomalyScorer(keras.Model):
     """The scoring half of a detector: `call` is the score, from networks readied by `prepare_scoring`.
@@ -105,7 +108,11 @@ class AnomalyScorer(keras.Model):
 
     def _resolve_score(self, name: str) -> None:
         self._score = name
-        self.predict_function = None  # it was traced for another score
+        self._forget_traces()
+
+    def _forget_traces(self) -> None:
+        """What was traced for another score, resize or set of parts must not be used again."""
+        self.predict_function = self._map_function = None
 
     @property
     def identity(self) -> Identity:
@@ -178,7 +185,7 @@ class AnomalyScorer(keras.Model):
         """The resize that the weights were trained with."""
         if not self.is_table:
             self.preprocessing = self.preprocess.version = version
-            self.predict_function = None
+            self._forget_traces()
 
     def get_config(self):
         config = super().get_config()
@@ -307,6 +314,20 @@ class AnomalyScorer(keras.Model):
             x: uint8 images of any size, or float images in the model's range.
         """
         return self.explain(x)[1]
+
+    def predict_map(self, x, batch_size: int = MAPS) -> np.ndarray:
+        """`anomaly_map` of any number of images, a batch at a time, (n, height, width) float32.
+
+        Args:
+            x: as there, all of one size.
+            batch_size: images computed at once.
+        """
+        if self._map_function is None:
+            # As a graph: layer by layer, a network holds what all its layers gave until the last one is done.
+            self._map_function = tf.function(self.anomaly_map, reduce_retracing=True)
+        starts = range(0, len(x), batch_size)
+        batches = (tf.constant(np.asarray(x[start : start + batch_size])) for start in starts)
+        return np.concatenate([self._map_function(batch).numpy() for batch in batches])
 
     def pictured(self, x) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Preprocessed images, their reconstructions and `anomaly_map`, for pictures.

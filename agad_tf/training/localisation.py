@@ -11,6 +11,7 @@ from agad_tf.data.sources.images import resize_uint8
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import pixel_metrics
+from agad_tf.evaluation.evaluation import heat_maps
 from agad_tf.pixels import image_header, read_mask
 
 BATCH = 64
@@ -41,21 +42,19 @@ def pixel_report(model, samples: Samples, split: Split) -> dict:
     if not masked:
         return {}
     rows = np.concatenate([split.test_normal, masked])
-    masks, maps = [], []
+    low, high = model.preprocess.value_range
+    masks = []
     for start in range(0, len(rows), BATCH):
-        chosen = rows[start : start + BATCH]
-        images = np.asarray(samples.x[chosen])
-        maps.append(np.asarray(model.anomaly_map(images)))
-        stored = np.stack([_mask(samples, row, crop) for row in chosen])
-        low, high = model.preprocess.value_range
+        stored = np.stack([_mask(samples, row, crop) for row in rows[start : start + BATCH]])
         masks.append(np.asarray(model.preprocess(stored))[..., 0] >= (low + high) / 2)
-    masks, maps = np.concatenate(masks), np.concatenate(maps)
+    masks = np.concatenate(masks)
     if not masks.any():
         size = "x".join(map(str, masks.shape[1:]))
         logger.warning(
             "no pixel metrics: at %s pixels, where the model works, no mask has a defect left", size
         )
         return {}
+    maps = heat_maps(model, samples, rows)
     return {
         "pixel_auroc": pixel_metrics.pixel_auroc(masks, maps),
         "pro": pixel_metrics.pro(masks, maps),
