@@ -144,7 +144,7 @@ class FeatureDiscriminator(FeatureScorer):
         self.global_mean = self._state("global_mean", (2 * channels,))
         self.global_whitening = self._state("global_whitening", (2 * channels, 2 * channels))
         self._training_normals = self._extract_function = self._folder = None
-        self._with_labels, self._epochs = True, None
+        self._with_labels, self._epochs, self._knows_normals = True, None, False
         self._label_start = tf.Variable(0.0, trainable=False, name="label_start")  # not of what is saved
         self.built = True
 
@@ -215,13 +215,15 @@ class FeatureDiscriminator(FeatureScorer):
         """One step on one batch (x, y) of images or of raw features."""
         x, y = self.unpack(data)
         left_out = self._left_out(x) if self.members > 1 else tf.zeros((tf.shape(x)[0], 1))
-        grid = self._grid(x)
+        grid = self._raw_grid(x)  # standardised where it is looked at, which is not everywhere
         anomaly = tf.repeat(tf.cast(y == 1, tf.float32)[:, None], self.members, axis=1)
         normal = (1.0 - anomaly) * (1.0 - left_out)
         drawn, noise = self._drawn(grid)
-        networks = [self.discriminator, *([self.label_discriminator] if self._with_labels else [])]
-        labelled = tf.where(y == 1)
-        worst = self._worst(tf.gather_nd(grid, labelled)) if self._with_labels else None
+        networks = self._learning()
+        labelled, worst = tf.where(y == 1), None
+        if self._with_labels:
+            begun = self.average_steps >= self._label_start
+            worst = self._worst(tf.gather_nd(grid, labelled), begun)
         with tf.GradientTape() as tape:
             plain = [self._judged(network, drawn) for network in networks]
             noisy = [self._judged(network, drawn + noise) for network in networks]
@@ -231,10 +233,9 @@ class FeatureDiscriminator(FeatureScorer):
             label_loss = 0.0
             if worst is not None:
                 defects = tf.reduce_mean(self._judged(self.label_discriminator, worst), axis=1)
-                hardest = losses.worst_mean(plain[1], self.settings["label_share"])
+                hardest = losses.worst_mean(plain[-1], self.settings["label_share"])
                 judged = tf.tensor_scatter_nd_update(hardest, labelled, defects)
-                begun = tf.cast(self.average_steps >= self._label_start, judged.dtype)
-                label_loss = begun * losses.label_loss(judged, normal, anomaly)
+                label_loss = tf.cast(begun, judged.dtype) * losses.label_loss(judged, normal, anomaly)
             loss = noise_loss + self.settings["label_weight"] * label_loss
             scaled = self.scale_loss(loss, self.optimizer)
         variables = [weight for network in networks for weight in network.trainable_variables]
@@ -243,19 +244,36 @@ class FeatureDiscriminator(FeatureScorer):
         logs = {"loss": loss, "noise_loss": noise_loss, "label_loss": label_loss, "gradient_norm": norm}
         return self.track(logs, totals={})
 
+    def _learning(self) -> list:
+        """The discriminators that a step trains."""
+        return [
+            *([] if self._knows_normals else [self.discriminator]),
+            *([self.label_discriminator] if self._with_labels else []),
+        ]
+
     def _judged(self, network, patches) -> tf.Tensor:
         """Logits of the members in training, (batch, patches, members)."""
         return self._flat(network(patches, training=True))
 
-    def _worst(self, grid) -> tf.Tensor:
-        """The patches of each image that look worst to who knows no label, (batch, count, 1, channels)."""
-        logits = tf.reduce_mean(self._flat(self._logits("local", grid)), axis=-1)
-        count = losses.largest_count(logits.shape[1], self.settings["label_share"])
-        patches = tf.reshape(grid, (-1, logits.shape[1], 1, grid.shape[-1]))
-        return tf.gather(patches, tf.math.top_k(logits, count)[1], batch_dims=1)
+    def _worst(self, grid, begun) -> tf.Tensor:
+        """The patches of each image that look worst to who knows no label, (batch, count, 1, channels).
+
+        Any patches before labels have begun to count: to look at all of them takes a third of a step.
+        """
+        rows, columns, channels = self.features.grid
+        count = losses.largest_count(rows * columns, self.settings["label_share"])
+        patches = tf.reshape(grid, (-1, rows * columns, 1, channels))
+
+        def worst():
+            logits = tf.reduce_mean(
+                self._flat(self._logits("local", self.features.standardise(grid))), axis=-1
+            )
+            return tf.gather(patches, tf.math.top_k(logits, count)[1], batch_dims=1)
+
+        return self.features.standardise(tf.cond(begun, worst, lambda: patches[:, :count]))
 
     def _drawn(self, grid) -> tuple[tf.Tensor, tf.Tensor]:
-        """Some patches of each image, (batch, patches, 1, channels), and noise for them.
+        """Some patches of each image, standardised, (batch, patches, 1, channels), and noise for them.
 
         Fixed by seed and step, the same however replicas share the batch.
         """
@@ -268,16 +286,32 @@ class FeatureDiscriminator(FeatureScorer):
             return tf.stack([tf.constant(3 * self.seed + draw, tf.int32), step])
 
         def draw(count):
-            keys = tf.random.stateless_uniform((count, rows * columns), seed(0))
+            places = tf.random.stateless_uniform((count, patches), seed(0), 0, rows * columns, tf.int32)
             noise = tf.random.stateless_normal((count, patches, 1, channels), seed(1))
             which = tf.random.stateless_uniform((count, patches, 1, 1), seed(2), 0, kinds, tf.int32)
-            return tf.math.top_k(keys, patches)[1], noise * tf.gather(sizes, which)
+            return places, noise * tf.gather(sizes, which)
 
         index, count = replica_index_and_count()
         size = tf.shape(grid)[0]
         places, noise = (part[index * size : (index + 1) * size] for part in draw(count * size))
         flat = tf.reshape(grid, (-1, rows * columns, 1, channels))
-        return tf.gather(flat, places, batch_dims=1), noise
+        return self.features.standardise(tf.gather(flat, places, batch_dims=1)), noise
+
+    def learn_labels_after(self, other: FeatureDiscriminator) -> None:
+        """Takes over from a trained detector what no label taught it; `fit` then trains on labels alone.
+
+        Taken are the standardisation of features, the global score and the first discriminator. Nothing is
+        trained twice where the same normals go with other labels.
+
+        Args:
+            other: of the same settings, trained on the same normals.
+        """
+        for name in ("features", "discriminator", "scoring_discriminator"):
+            source = other.scoring_discriminator if name == "discriminator" else getattr(other, name)
+            getattr(self, name).set_weights(source.get_weights())
+        for name in ("global_mean", "global_whitening"):
+            getattr(self, name).assign(getattr(other, name))
+        self._knows_normals, self._step_function = True, None
 
     def fit(
         self,

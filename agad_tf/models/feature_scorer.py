@@ -243,7 +243,10 @@ class FeatureScorer(AnomalyDetector):
 
     def _grid(self, x) -> tf.Tensor:
         """Standardised features of a batch of images or of raw features."""
-        return self.features.standardise(x) if self._is_raw(x) else self.features(self.preprocess(x))
+        return self.features.standardise(self._raw_grid(x))
+
+    def _raw_grid(self, x) -> tf.Tensor:
+        return x if self._is_raw(x) else self.features.raw(self.preprocess(x))
 
     def _left_out(self, x) -> tf.Tensor:
         """(batch, members): 1 where a member does not learn from a sample, by the sample's content."""

@@ -24,18 +24,21 @@ MOST = 5
 
 
 def leave_one_kind_out(
+    trained: FeatureDiscriminator,
     make: Callable[[], FeatureDiscriminator],
     fit: dict,
     samples: Samples,
     split: Split,
     folder: Path | None = None,
 ) -> dict:
-    """Trains once more for each kind of the labelled anomalies, without it, and looks for that kind.
+    """Trains labels once more for each kind of the labelled anomalies, without it, and looks for that kind.
 
-    What is left out is told from the held-out normals; the test part is not opened.
+    What is left out is told from the held-out normals; the test part is not opened. What no label teaches is
+    taken from the run's own detector.
 
     Args:
-        make: gives an untrained, compiled detector.
+        trained: the detector of the run.
+        make: gives an untrained, compiled detector of its settings.
         fit: settings of `fit`.
         samples, split: of the run.
         folder: where features are kept.
@@ -58,6 +61,7 @@ def leave_one_kind_out(
     for kind in kinds:
         left_out = (samples.classes[rows] == kind) & (labels == 1)
         model = make()
+        model.learn_labels_after(trained)
         model.fit(samples.x[rows[~left_out]], labels[~left_out], **fit, features_folder=folder, verbose=0)
         held_out = np.concatenate([normals, rows[left_out]])
         x = model.check_samples(samples.x[held_out], "x")

@@ -139,6 +139,7 @@ def train(
         metrics = evaluation.metrics
         if isinstance(model, FeatureDiscriminator) and strategy.num_replicas_in_sync == 1:
             metrics |= leave_one_kind_out(
+                model,
                 lambda: build(configuration, samples),
                 configuration["fit"],
                 samples,

@@ -37,7 +37,10 @@ def test_every_kind_is_left_out_once(monkeypatch):
         )
         return model
 
-    metrics = leave_one_kind_out(make, {"epochs": 1}, samples, split)
+    rows, labels = split.labelled("train")
+    of_run = feature_cases.make(compiled={"learning_rate": 2e-3})
+    of_run.fit(samples.x[rows], labels, steps_per_epoch=20, verbose=0)
+    metrics = leave_one_kind_out(of_run, make, {"epochs": 1}, samples, split)
     assert trained == [(30, 6), (30, 6)]
     assert set(metrics["leave_one_kind_out"]) == {"bar", "spot"}
     for about in metrics["leave_one_kind_out"].values():
@@ -51,6 +54,20 @@ def test_every_kind_is_left_out_once(monkeypatch):
     assert in_percent(metrics["mean_kind_left_out_auroc"]) in kinds_line(metrics)
 
 
+def test_what_no_label_teaches_is_taken_from_the_run():
+    samples, split = made()
+    rows, labels = split.labelled("train")
+    first, second = (feature_cases.make(compiled={"learning_rate": 2e-3}) for _ in range(2))
+    first.fit(samples.x[rows], labels, steps_per_epoch=20, verbose=0)
+    second.learn_labels_after(first)
+    second.fit(samples.x[rows[:-6]], labels[:-6], steps_per_epoch=20, verbose=0)
+    parts = [model.standardised_parts(samples.x) for model in (first, second)]
+    for name in ("global", "local"):
+        np.testing.assert_allclose(*(part[name] for part in parts), rtol=1e-3, atol=1e-3)
+    assert not np.allclose(*(part["labels"] for part in parts), rtol=0.05)
+    assert second.label_discriminator.get_weights()[0].any()
+
+
 def test_labels_that_lose_are_told():
     kept = {"bar": {"auroc": 0.6, "auroc_without_labels": 0.7, "anomalies": 6}}
     metrics = {"leave_one_kind_out": kept, KEPT[1]: 0.6, KEPT[2]: 0.7}
@@ -60,4 +77,4 @@ def test_labels_that_lose_are_told():
 
 def test_one_kind_many_kinds_or_no_held_out_normals_report_nothing():
     for samples, split in (made(("bar",)), made(held_out=0), made("abcdef")):
-        assert leave_one_kind_out(None, {}, samples, split) == {}
+        assert leave_one_kind_out(None, None, {}, samples, split) == {}
