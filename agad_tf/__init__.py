@@ -17,6 +17,7 @@ _LAZY = {
     "calibrate": "agad_tf.evaluation.thresholds",
     "quota_batches": "agad_tf.data.batches.quota",
     "compare": "agad_tf.comparison.compare",
+    "load_model": "agad_tf.baselines.loading",
     "load_samples": "agad_tf.data.sources.load",
     "one_class_split": "agad_tf.data.splits.protocols",
     "RoutedBatchNormalization": "agad_tf.layers",

@@ -7,7 +7,7 @@ import click
 from agad_tf import __version__
 from agad_tf.commands import data as data_commands
 from agad_tf.commands import evaluation, training
-from agad_tf.commands.common import OneLineErrors
+from agad_tf.commands.common import OneLineErrors, import_own
 from agad_tf.commands.compare import compare
 from agad_tf.commands.export import export
 from agad_tf.commands.reproduce import reproduce
@@ -19,7 +19,14 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 @click.group(cls=OneLineErrors, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="agad-tf")
 @click.option("--debug", is_flag=True, help="Print the traceback of an error too.")
-def main(debug):
+@click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="A module of yours with a backbone.",
+)
+def main(debug, modules):
     """Anomaly detection for thousands of good samples and a handful of labelled defects.
 
     \b
@@ -29,6 +36,8 @@ def main(debug):
     """
     # TensorFlow's notices about missing GPUs and CPU features are no news to a user of this command.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if modules:
+        import_own(modules)
 
 
 main.add_command(training.demo)

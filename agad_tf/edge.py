@@ -30,7 +30,7 @@ from agad_tf.errors import InputError
 from agad_tf.evaluation.decisions import Decision
 from agad_tf.formulas import FORMULAS, combine, ready
 from agad_tf.frames import frame_rows, is_frame
-from agad_tf.identity import Identity
+from agad_tf.identity import Identity, warn_of_images
 from agad_tf.pixels import CROPS, preprocess, read_image
 
 FORMAT = "agad_tf tflite 1"
@@ -181,10 +181,23 @@ class EdgeModel:
         Raises:
             InputError: see `preprocess`.
         """
-        return self.score_preprocessed(self.preprocess(samples), batch_size)
+        self._warn_of_kind(samples)
+        return self.score_preprocessed(self.preprocess(samples), batch_size, check=False)
 
-    def score_preprocessed(self, x: np.ndarray, batch_size: int = 32) -> np.ndarray:
-        """As `score`, of samples that `preprocess` made."""
+    def score_preprocessed(self, x: np.ndarray, batch_size: int = 32, check: bool = True) -> np.ndarray:
+        """As `score`, of samples that `preprocess` made.
+
+        Args:
+            x: images float (n, *shape) in the model's range, or scaled rows.
+            batch_size: as in `score`.
+            check: False for what `preprocess` has made just now.
+
+        Raises:
+            InputError: images of another shape, type or range, x / 255 for instance.
+        """
+        if check and not self.is_table:
+            about = self.metadata["input"]
+            x = self.identity.prepared_images(np.asarray(x), "x", about["shape"], about["value_range"])
         batches = (x[start : start + batch_size] for start in range(0, len(x), batch_size))
         scores = [combine(batch, self.run(batch), self._parts) for batch in batches]
         return np.concatenate([np.empty(0, np.float32), *scores])
@@ -217,10 +230,15 @@ class EdgeModel:
             raise InputError(
                 f"{self.path}: expected an export whose score reads a reconstruction, found none"
             )
+        self._warn_of_kind(samples)
         x = self.preprocess(samples)
         reconstruction = self.run(x)["reconstruction"]
         error = np.abs(x - reconstruction)
         return reconstruction, error if self.is_table else error.mean(axis=-1)
+
+    def _warn_of_kind(self, samples) -> None:
+        if not self.is_table and getattr(samples, "dtype", None) == np.uint8:
+            warn_of_images(self.identity, samples, tuple(self.metadata["input"]["value_range"]))
 
     def _calibrated(self) -> Decision:
         if self.decision is None:

@@ -8,6 +8,7 @@ warned of. NumPy and the standard library only: boards read it too.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -126,7 +127,7 @@ class Identity:
                 f"{what} expects floats from 0 to 1, as in training, received {smallest:.3g} to "
                 f"{largest:.3g}: scale them as the training images were"
             )
-        sees_negative = self.kind == "uint8" or (self.kind == "float" and self.smallest < low / 2)
+        sees_negative = self.sees_negative(low)
         if low < 0 <= smallest and (largest > smallest or len(x) > 1):
             if sees_negative and len(x) >= FEW and not self._is_unit(value_range):
                 raise InputError(
@@ -142,6 +143,38 @@ class Identity:
         if low == 0 and largest > smallest and largest <= 1.5 / 255 * high:
             return f"{what}: floats from {smallest:.3g} to {largest:.3g}: divided by 255 twice?"
         return None
+
+    def prepared_images(
+        self, x: np.ndarray, what: str, shape: Sequence[int], value_range: Sequence[float]
+    ) -> np.ndarray:
+        """Float images in the model's range, as it was trained on, or one line; NaN stays and scores NaN.
+
+        Args:
+            x: images.
+            what: the argument, for messages.
+            shape: (height, width, channels) of the model.
+            value_range: the values that the model maps 0 and 255 to.
+
+        Raises:
+            InputError: another shape, type or range; see `judge_images`.
+        """
+        low, high = value_range
+        if x.ndim != 4 or x.shape[1:] != tuple(shape) or x.dtype.kind != "f":
+            raise InputError(
+                f"{what} expects float images (n, {', '.join(map(str, shape))}), received {x.dtype} "
+                f"{x.shape}: pass what preprocess gives"
+            )
+        if (x < low - 1e-3).any() or (x > high + 1e-3).any():
+            raise InputError(
+                f"{what} expects float images in [{low:g}, {high:g}], received {np.nanmin(x):g} to "
+                f"{np.nanmax(x):g}: pass what preprocess gives"
+            )
+        warn_of_images(self, x, (low, high), what)
+        return x
+
+    def sees_negative(self, low: float) -> bool:
+        """Whether training saw values under the middle of a range that begins at `low`, which is under 0."""
+        return self.kind == "uint8" or (self.kind == "float" and self.smallest < low / 2)
 
     def _is_unit(self, value_range: tuple[float, float]) -> bool:
         """Whether training saw x / 255 where the model's range reaches below 0."""
@@ -185,6 +218,15 @@ class Identity:
             )
         order = np.array([position[name] for name in self.columns], np.int64)
         return None if (order == np.arange(len(order))).all() else order
+
+
+def warn_of_images(
+    identity: Identity, x: np.ndarray, value_range: tuple[float, float], what: str = "samples"
+) -> None:
+    """`Identity.judge_images`, with a Python warning of what may be wrong."""
+    warning = identity.judge_images(x, what, value_range)
+    if warning is not None:
+        warnings.warn(warning, stacklevel=3)
 
 
 def check_names(names: Sequence[str], what: str) -> None:

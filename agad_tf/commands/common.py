@@ -1,7 +1,9 @@
 """What the commands share: errors in one line, results for people or machines, files that appear whole."""
 
 import contextlib
+import errno
 import glob
+import importlib
 import json
 import os
 import sys
@@ -18,6 +20,7 @@ STOPPED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
@@ -39,7 +42,8 @@ class OneLineErrors(click.Group):
             ctx.exit(INCOMPLETE)
         except OSError as error:  # no right to write, a full disk, a folder where a file should be
             where = f"{os.fspath(error.filename)}: " if error.filename is not None else ""
-            self._tell(ctx, f"{where}{error.strerror or ' '.join(str(error).split())}", 2)
+            room = ": make room, then run the command again" if error.errno in _NO_ROOM else ""
+            self._tell(ctx, f"{where}{error.strerror or ' '.join(str(error).split())}{room}", 2)
         except KeyboardInterrupt as error:
             self._tell(ctx, str(error) or "stopped", STOPPED)
         except MemoryError as error:
@@ -66,6 +70,24 @@ def _of_tensorflow(error: Exception) -> str | None:
     if type(error).__name__ != "ResourceExhaustedError":
         return None
     return f"expected to fit into memory, did not: lower --batch-size or --image-size ({text[:120]})"
+
+
+def import_own(modules) -> None:
+    """Imports a user's modules, also from the folder the command was given in: they register classes.
+
+    Raises:
+        InputError: one that cannot be imported.
+    """
+    sys.path.insert(0, os.getcwd())
+    quiet_tensorflow()
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever the user's code raises
+            raise InputError(
+                f"--import expects a Python module, received {name!r} ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}): give its name without .py"
+            ) from error
 
 
 def as_json(function):

@@ -10,6 +10,7 @@ from agad_tf.export.encoded_images import decode_in_graph
 from agad_tf.export.model_card import write_model_card
 from agad_tf.export.scoring_net import scoring_twin
 from agad_tf.export.versions import new_version
+from agad_tf.identity import FEW, Identity
 from agad_tf.models import AnomalyDetector
 
 RANGE_TOLERANCE = 1e-3
@@ -112,6 +113,7 @@ def _image_functions(model, calibration) -> dict:
 
     @tf.function(input_signature=[floats])
     def score_float(images):
+        images = _scaled_as_in_training(model.identity, images, low, high)
         inside = (images >= low - RANGE_TOLERANCE) & (images <= high + RANGE_TOLERANCE)  # false for NaN
         return _verdict(_where_valid(inside, score(images)), calibration)
 
@@ -207,6 +209,22 @@ def _some(samples: tf.Tensor) -> tf.Tensor:
     found = tf.debugging.Assert(tf.shape(samples)[0] > 0, ["expected at least one sample, received none"])
     with tf.control_dependencies([found]):
         return tf.identity(samples)
+
+
+def _scaled_as_in_training(identity: Identity, images: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    """The images; several of which none is under 0 where those of training were are x / 255, and refused."""
+    if low >= 0 or not identity.sees_negative(low):
+        return images
+    scaled_otherwise = tf.reduce_all(images >= 0) & (tf.shape(images)[0] >= FEW)
+    fits = tf.debugging.Assert(
+        tf.logical_not(scaled_otherwise),
+        [
+            f"expected floats from {low:g} to {high:g}, as in training, received several images "
+            "without a value under 0: pass uint8 images, or scale x / 127.5 - 1"
+        ],
+    )
+    with tf.control_dependencies([fits]):
+        return tf.identity(images)
 
 
 def _where_valid(valid: tf.Tensor, score: tf.Tensor) -> tf.Tensor:

@@ -1,5 +1,7 @@
 """AGAD: adversarial generative anomaly detection (Shi and Zhang, arXiv 2304.04211)."""
 
+import json
+
 import keras
 import tensorflow as tf
 
@@ -11,6 +13,7 @@ from agad_tf.models.agad_scorer import FLOOR, SMOOTHING, AGADScorer
 from agad_tf.models.inputs import preprocessing
 from agad_tf.models.updates import reinitialise_below
 from agad_tf.networks import BACKBONES, PatchDiscriminator
+from agad_tf.networks.own_backbone import described, make_own_backbone
 
 RECONSTRUCTION = 1  # the route of every fed-back reconstruction; routes 0 and 2 are the labels, doubled
 
@@ -50,7 +53,9 @@ class AGAD(AGADScorer):
     Args:
         input_shape: (height, width, channels) the networks work at; channels 1 or 3. uint8 images of any
             size are resized to it.
-        backbone: generator, one of "encoder_decoder", "unet", "unet_plus_plus".
+        backbone: generator: "encoder_decoder", "unet", "unet_plus_plus"; a Keras model of images to images
+            of the same shape, whose weights training starts from; or a registered class of `keras.Model`
+            or its registered name, made by `cls(input_shape)`, with `route_heads=…` where it takes them.
         bn_strategy: which samples share batch-norm statistics: "shared", "adv_prop" (fed-back
             reconstructions have a head of their own), "freeze" (anomalies are normalised by the normal
             head's moving statistics), "adv_prop_freeze" (paper, section 6.2).
@@ -71,13 +76,14 @@ class AGAD(AGADScorer):
         scoring_generator, scoring_discriminator: their averages, which score.
 
     Raises:
-        InputError: an image shape the backbone cannot take, an unknown name.
+        InputError: an image shape the backbone cannot take, an unknown name, a model of one's own that takes
+            or gives another shape, a class that is not registered.
     """
 
     def __init__(
         self,
         input_shape,
-        backbone: str = "unet_plus_plus",
+        backbone: str | keras.Model | type[keras.Model] = "unet_plus_plus",
         bn_strategy: str = "shared",
         batch_norm: bool = True,
         score: str = "auto",
@@ -92,13 +98,13 @@ class AGAD(AGADScorer):
             )
         self.score_share = score_share  # before the rest: it says which scores there are
         super().__init__(input_shape, score, **kwargs)
-        for name, value, known in (
-            ("backbone", backbone, BACKBONES),
-            ("bn_strategy", bn_strategy, BN_STRATEGIES),
-        ):
-            if value not in known:
-                raise InputError(f"{name} expects one of {', '.join(known)}, received {value!r}")
-        self.backbone, self.bn_strategy, self.batch_norm, self.seed = backbone, bn_strategy, batch_norm, seed
+        if bn_strategy not in BN_STRATEGIES:
+            raise InputError(
+                f"bn_strategy expects one of {', '.join(BN_STRATEGIES)}, received {bn_strategy!r}"
+            )
+        # As text: a model or a dict would be tracked, and saved a third time.
+        self._backbone = json.dumps(described(backbone, BACKBONES))
+        self.bn_strategy, self.batch_norm, self.seed = bn_strategy, batch_norm, seed
         heads = BN_STRATEGIES[bn_strategy]
         # What scores does so in full precision, whatever trains.
         full = "float64" if self.variable_dtype == "float64" else "float32"
@@ -106,9 +112,7 @@ class AGAD(AGADScorer):
             self.sample_shape, (-1.0, 1.0), crop, dtype=full, version=self.preprocessing
         )
         for role, dtype in (("", self.dtype_policy), ("scoring_", full)):
-            network = BACKBONES[backbone](
-                self.sample_shape, heads if batch_norm else None, dtype=dtype, name=f"{role}generator"
-            )
+            network = self._make_generator(backbone, heads, dtype=dtype, name=f"{role}generator")
             setattr(self, network.name, network)
         for role, dtype in (("", self.dtype_policy), ("scoring_", full)):
             network = PatchDiscriminator(self.sample_shape, heads, dtype=dtype, name=f"{role}discriminator")
@@ -119,6 +123,17 @@ class AGAD(AGADScorer):
             self.local_score = LocalScore(SMOOTHING, score_share, FLOOR, dtype="float32", name="local_score")
             self.local_score.build((None, *self.sample_shape[:2], 1))
         self.built = True
+
+    @property
+    def backbone(self) -> str | dict:
+        """The name of the generator, the registered one of a class, or the config of a Keras model."""
+        return json.loads(self._backbone)
+
+    def _make_generator(self, backbone, heads, **kwargs):
+        chosen, heads = self.backbone, heads if self.batch_norm else None
+        if isinstance(chosen, str) and chosen in BACKBONES:
+            return BACKBONES[chosen](self.sample_shape, heads, **kwargs)
+        return make_own_backbone(backbone, chosen, self.sample_shape, heads, self.bn_strategy, **kwargs)
 
     # -- training --------------------------------------------------------------------------------------------
 

@@ -183,10 +183,10 @@ class AnomalyDetector(AnomalyScorer):
         targets, values = [self.average_steps, self.scoring_prepared], [steps + 1.0, tf.zeros(())]
         for raw, scoring in self._pairs:
             raw, scoring = getattr(self, raw), getattr(self, scoring)
-            learnt = {variable.path.split("/", 1)[1]: variable for variable in raw.trainable_variables}
+            learnt = {id(variable) for variable in raw.trainable_variables}
             for source, target in zip(raw.variables, scoring.variables, strict=True):
                 targets.append(target)
-                is_learnt = source.path.split("/", 1)[1] in learnt
+                is_learnt = id(source) in learnt
                 values.extend(averaged([target], [source], decay) if is_learnt else [source.value])
         assign_all(targets, values)
 

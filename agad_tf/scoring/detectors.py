@@ -16,7 +16,7 @@ from agad_tf.checksums import check_manifest, check_onnx
 from agad_tf.errors import InputError
 from agad_tf.evaluation.decisions import Decision
 from agad_tf.files import named
-from agad_tf.identity import Identity
+from agad_tf.identity import FEW, Identity, warn_of_images
 from agad_tf.pixels import read_image
 from agad_tf.scoring.files import regular
 from agad_tf.serving import Client
@@ -66,6 +66,13 @@ class Detector:
 
     def scores(self, samples: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """Scores (n,) of samples as `predict` takes them: uint8 images of one size, or rows."""
+        if self.features is None:
+            if samples.dtype != np.uint8:  # a runtime would cast them, and find the images black
+                raise InputError(
+                    f"expected uint8 images, 0 to 255, received {samples.dtype}: pass the images as they are "
+                    "stored"
+                )
+            warn_of_images(replace(self.identity, smallest=None), np.asarray(samples[:FEW]), (-1.0, 1.0))
         starts = range(0, len(samples), batch_size)
         return np.concatenate([self.score(list(samples[i : i + batch_size]))["score"] for i in starts])
 
@@ -144,23 +151,15 @@ def _run(path: Path) -> Detector:
 
 
 def _keras(path: Path) -> Detector:
-    import keras
+    from agad_tf.baselines.loading import load_model
 
-    import agad_tf.models  # noqa: F401 - registers the classes that a file may hold
-    from agad_tf import baselines
-
-    baselines.BASELINES  # noqa: B018 - looked at, they are imported and registered too
-    with _opening(path, "a saved detector", "save it again"):
-        model = keras.saving.load_model(path)
-    return _from_model(model, None)
+    return _from_model(load_model(path), None)
 
 
 def _from_model(model, decision: Decision | None, regions: RegionRule | None = None) -> Detector:
     import tensorflow as tf
 
-    shape = getattr(model, "sample_shape", None)
-    if shape is None:
-        raise InputError(f"expected a detector of agad_tf, received a {type(model).__name__}")
+    shape = model.sample_shape
     table = len(shape) == 1
     spec = (
         tf.TensorSpec((None, *shape), tf.float64)
@@ -263,7 +262,9 @@ def _tflite(path: Path, threads: int) -> Detector:
     def score(values: list[np.ndarray]) -> dict[str, np.ndarray]:
         samples = np.stack(values)
         raw = model.is_table or samples.dtype == np.uint8
-        return _verdict(model.score(samples) if raw else model.score_preprocessed(samples), model.decision)
+        return _verdict(
+            model.score(samples) if raw else model.score_preprocessed(samples, check=False), model.decision
+        )
 
     if model.is_table:
         return Detector(score, features=shape[0], identity=model.identity)

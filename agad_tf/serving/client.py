@@ -14,7 +14,7 @@ from agad_tf.encoding import TableEncoding
 from agad_tf.errors import InputError
 from agad_tf.evaluation.decisions import above
 from agad_tf.frames import frame_rows, is_frame
-from agad_tf.identity import Identity
+from agad_tf.identity import Identity, warn_of_images
 from agad_tf.pixels import decode_image
 from agad_tf.serving.errors import RefusedError, ServingError, TooLargeError, UnavailableError
 from agad_tf.serving.grpc_transport import GrpcTransport
@@ -235,6 +235,8 @@ class Client:
         name, form = self._input("serving_default")
         encoding = self.identity.encoding if self.is_table else None
         samples = _checked(samples, form, encoding)
+        if not self.is_table:
+            warn_of_images(Identity(), samples, (-1.0, 1.0))
         size = min(batch_size, max(1, MESSAGE_BYTES // samples[0].nbytes))
 
         def send(indices: range) -> dict[str, np.ndarray]:

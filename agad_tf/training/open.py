@@ -5,13 +5,12 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import keras
-
+from agad_tf.baselines.loading import load_model
 from agad_tf.data.sources.load import Samples
 from agad_tf.data.splits.protocols import one_class_split, whole_as_test
 from agad_tf.data.splits.split import Split
 from agad_tf.encoding import TableEncoding
-from agad_tf.errors import InputError, reading
+from agad_tf.errors import InputError
 from agad_tf.evaluation.regions import RegionRule
 from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.identity import Identity
@@ -50,16 +49,12 @@ def load_run(path: str | Path) -> Run:
     """
     path = check_run(path)
     configuration = configure(file=path / "config.yaml")
-    with reading(path / "model.keras", "a saved detector", "restore the file, or train again"):
-        model = keras.saving.load_model(path / "model.keras")
-        if not hasattr(model, "sample_shape"):
-            raise TypeError(f"a {type(model).__name__}")
     regions, known, scores = (
         path / name for name in ("regions.json", known_samples.FILE, stored_scores.FILE)
     )
     return Run(
         path,
-        model,
+        load_model(path / "model.keras"),
         configuration,
         Split.load(path / "split.npz"),
         read_json(path / "metrics.json"),

@@ -118,3 +118,20 @@ def test_score(place):
     keep = ("scores.csv.partial",)
     command = ("score", place / "run", *parts, "--out", out, "--batch-size", "64")
     check(place, "scores.csv", *command, may_keep=keep)
+
+
+def test_train(place):
+    words = "--backbone encoder_decoder --image-size 16 --epochs 1 --batch-size 16 --min-anomalies 4 --quiet"
+    command = ("train", "--data", place / "parts", *words.split(), "--resume", place / "trained")
+    # What could not be finished is left for the same command to go on with.
+    check(place, "trained/model.keras", *command, may_keep=("trained.partial",), limits=(300_000,))
+
+
+@pytest.mark.parametrize(
+    ("form", "result"),
+    [("savedmodel", "1/saved_model.pb"), ("tflite", "1/model.tflite"), ("onnx", "1/model.onnx")],
+)
+def test_export(place, form, result):
+    command = ("export", place / "run", "--to", place / form, "--format", form)
+    keep = (f"{form}/.versions",)
+    check(place, f"{form}/{result}", *command, may_keep=keep, limits=(300_000,))

@@ -284,6 +284,8 @@ def prepared(name, folder, request):
     if name == "docs/thresholds.md":
         space |= {"scores_of_held_out_normals": rng.normal(size=200), "new_scores": rng.normal(size=9)}
     if name == "docs/routes.md":
+        space["images"] = rng.integers(0, 256, (48, 32, 32, 1), np.uint8)
+        space["labels"] = np.arange(48) % 8 == 0
         space["features"] = tf.constant(rng.normal(size=(4, 8, 8, 3)), tf.float32)
     if name in ("docs/aa_bigan.md", "docs/baselines.md", "docs/selection.md", "docs/training.md"):
         images = rng.integers(0, 256, (48, 32, 32, 1), np.uint8)
