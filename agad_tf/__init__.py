@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "AABiGAN": "agad_tf.models",
+    "AABiGANNeighbours": "agad_tf.models",
     "AGAD": "agad_tf.models",
     "FeatureDiscriminator": "agad_tf.models",
     "TableEncoding": "agad_tf.encoding",

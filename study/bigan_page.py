@@ -118,6 +118,7 @@ def _development(lines: list[dict]) -> str:
 def _runs(lines: list[dict]) -> str:
     """Several trainings on one split: each, what mixing gives, and how many fall far under the others."""
     rows, far, count = [], 0, 0
+    lines = [line for line in lines if line["trainings"] > 1]
     for line in sorted(lines, key=lambda line: (TABLES.index(line["dataset"]), line["seed"])):
         of = {name: [run[name] for run in line["runs"]] for name in line["runs"][0]}
         median = statistics.median(of["last"])

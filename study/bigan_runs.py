@@ -18,6 +18,8 @@ from study.training import EVALUATIONS, PROTOCOL, STEPS, TABLES, facts_of, sampl
 
 RUNS = 3
 SHORT = EVALUATIONS // RUNS  # the look after which as many trainings cost one of `STEPS`
+WAYS = {"": None, " root": np.sqrt, " log": np.log}
+"""How the reconstruction error is changed before it is added to the distance to neighbours."""
 
 
 def run_jobs(seeds: int = 2, runs: int = RUNS, dataset: str | None = None) -> list[Job]:
@@ -73,6 +75,8 @@ def measure(job: Job, work: Path) -> dict:
         looks.append(seen)
         tf.keras.backend.clear_session()
     near = neighbours(samples.x[split.train_normal], normals, x)
+    # A distance and the root of a squared error are lengths both.
+    beside = {words: standardised(near, None, np.log if words == " log" else None) for words in WAYS}
     runs = [
         {
             "last": figure(seen[-1][1][0]),
@@ -80,10 +84,11 @@ def measure(job: Job, work: Path) -> dict:
             "fused log": figure(sum(standardised(seen[-1], part, np.log) for part in (0, 1))),
             "last looks": figure(sum(standardised(one, 0) for one in seen[-SHORT:])),
             "last looks log": figure(sum(standardised(one, 0, np.log) for one in seen[-SHORT:])),
-            "with neighbours": figure(standardised(seen[-1], 0) + standardised((near[0], near[1]), None)),
-            "with neighbours log": figure(
-                standardised(seen[-1], 0, np.log) + standardised((near[0], near[1]), None, np.log)
-            ),
+            **{
+                f"with {name}{words}": figure(standardised(seen[-1], 0, change) + weight * beside[words])
+                for words, change in WAYS.items()
+                for name, weight in (("neighbours", 1), ("twice neighbours", 2))
+            },
             "held-out error": round(float(seen[-1][1][0][wanted == 0].mean()), 5),
         }
         for seen in looks

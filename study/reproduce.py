@@ -19,7 +19,9 @@ from study import (
     features,
     local,
     report,
+    six_tables,
     stability,
+    stacking,
     toy,
 )
 from study.costs import calibrate as measure
@@ -37,6 +39,8 @@ STUDIES = {
     "table-variants": bigan_tables.VARIANTS_TRIED,
     "table-references": bigan_tables.REFERENCES,
     "table-runs": bigan_runs.RUNS_COMPARED,
+    "table-stacks": stacking.STACKS,
+    "six-tables": six_tables.SIX_TABLES,
     "toy": toy.EXPERIMENT,
     "collected": collected.EXPERIMENT,
     "audit": audit.EXPERIMENT,

@@ -19,14 +19,16 @@ _CLASSES = {
     "pca": ("agad_tf.baselines.pca", "PCA"),
     "oc_svm": ("agad_tf.baselines.classical", "OneClassSVM"),
     "oc_svm_hybrid": ("agad_tf.baselines.classical", "HybridOneClassSVM"),
-    "isolation_forest": ("agad_tf.baselines.classical", "IsolationForest"),
+    "isolation_forest": ("agad_tf.baselines.forest", "IsolationForest"),
     "neighbours": ("agad_tf.baselines.neighbours", "Neighbours"),
     "gradient_boosting": ("agad_tf.baselines.boosting", "GradientBoosting"),
     "stacked": ("agad_tf.baselines.boosting", "Stacked"),
 }
 
-FITTED_ONCE = ("mahalanobis", "nearest_patches", "pca", "neighbours")
-"""Those with a closed form, which `agad-tf train` takes too."""
+TREES = ("isolation_forest", "gradient_boosting", "stacked")
+"""Those of decision trees; of images they have no heat maps, and `agad-tf train` takes tables for them."""
+FITTED_ONCE = ("mahalanobis", "nearest_patches", "pca", "neighbours", *TREES)
+"""Those that are fitted in one pass and in no steps, which `agad-tf train` takes too."""
 NAMES: tuple[str, ...] = tuple(_CLASSES)
 """The baselines' names."""
 

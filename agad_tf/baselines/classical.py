@@ -1,4 +1,4 @@
-"""Detectors from scikit-learn: one-class SVM on samples or on codes, isolation forest.
+"""Detectors from scikit-learn: one-class SVM on samples or on codes.
 
 They have the verbs of the Keras detectors. Training is one step: for callbacks `fit` is one epoch, whatever
 `epochs` says (the hybrid trains its autoencoder for so many). They are not saved: training takes seconds.
@@ -12,7 +12,6 @@ from dataclasses import replace
 import keras
 import numpy as np
 import tensorflow as tf
-from sklearn.ensemble import IsolationForest as SklearnIsolationForest
 from sklearn.svm import OneClassSVM as SklearnOneClassSVM
 
 from agad_tf.baselines.autoencoder import Autoencoder
@@ -96,7 +95,7 @@ class ClassicalDetector:
         min_anomalies=1,
         seed=0,
     ):
-        """Trains on the normal samples and, where `uses_anomalies`, on labelled anomalies.
+        """Trains on the normal samples; labelled anomalies are left out.
 
         Args:
             x: samples as the Keras detectors take them, as an array.
@@ -121,10 +120,8 @@ class ClassicalDetector:
         normals = np.asarray(x[y == 0])
         if not len(normals):
             raise InputError("fit expects normal samples (label 0), received none: check the labels")
-        anomalies = np.asarray(x[y == 1])
         if verbose:
-            done = "used" if self.uses_anomalies else "left out"
-            print(f"{len(normals)} normal samples, {len(anomalies)} anomalies {done}", file=sys.stderr)
+            print(f"{len(normals)} normal samples, {(y == 1).sum()} anomalies left out", file=sys.stderr)
         if isinstance(self.preprocess, TableScaling):
             self.preprocess.adapt(normals)
         container = keras.callbacks.CallbackList(
@@ -133,8 +130,7 @@ class ClassicalDetector:
         container.on_train_begin()
         container.on_epoch_begin(0)
         container.on_train_batch_begin(0)
-        how = {"anomalies": anomalies} if self.uses_anomalies else {}
-        self._estimate(normals, batch_size=batch_size, epochs=epochs, verbose=verbose, seed=seed, **how)
+        self._estimate(normals, batch_size=batch_size, epochs=epochs, verbose=verbose, seed=seed)
         container.on_train_batch_end(0, {})
         container.on_epoch_end(0, {})
         container.on_train_end({})
@@ -254,39 +250,3 @@ class HybridOneClassSVM(OneClassSVM):
 
     def _features(self, x):
         return self.autoencoder.encode(x).numpy().astype(np.float64)
-
-
-class IsolationForest(ClassicalDetector):
-    """Isolation forest: a sample is anomalous when few random cuts part it from the others.
-
-    The score is 2^(−E[h(x)] / c(n)), in (0, 1), h the number of cuts and c(n) what it would be on average.
-    Labelled anomalies are left out of training.
-
-    Source: Liu, Ting and Zhou, Isolation Forest, ICDM 2008, equation (2); 100 trees on 256 samples each.
-    """
-
-    def compile(self, n_estimators: int = 100, max_samples: int | str = "auto"):
-        """The paper's settings.
-
-        Args:
-            n_estimators: number of trees.
-            max_samples: samples a tree is made from; "auto" is 256, or all where there are fewer.
-        """
-        for name, value in (("n_estimators", n_estimators), ("max_samples", max_samples)):
-            if value != "auto" and not (isinstance(value, int) and value > 0):
-                raise InputError(f"{name} expects a whole number above 0, received {value!r}")
-        self.settings = {"n_estimators": n_estimators, "max_samples": max_samples}
-
-    def _estimate(self, normals, **how):
-        forest = SklearnIsolationForest(**self.settings, random_state=self.seed)
-        self.estimator = forest.fit(self._flat(normals))
-
-    def _score(self, x):
-        return -self.estimator.score_samples(self._flat(x))
-
-
-def positive(name: str, value: int) -> int:
-    """A setting that is a whole number above 0."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} expects a whole number above 0, received {value!r}")
-    return int(value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -11,9 +9,6 @@ import tensorflow as tf
 from agad_tf.errors import InputError
 from agad_tf.models.detector import AnomalyDetector
 from agad_tf.models.inputs import learnt_columns
-
-LARGEST = 1 << 24
-"""Numbers that a fit holds at once, 64 MB of float32; of more samples some are drawn."""
 
 
 class FittedOnce(AnomalyDetector):
@@ -25,6 +20,7 @@ class FittedOnce(AnomalyDetector):
 
     uses_anomalies = False
     guarded_error = None
+    _training_normals = _training_anomalies = None
 
     def fit_to(self, normals) -> None:
         """Fits the weights to training normals as `check_samples` gives them, all of them."""
@@ -40,7 +36,10 @@ class FittedOnce(AnomalyDetector):
             jit_compile: XLA; "auto" is on for a GPU and off on a CPU.
             run_eagerly: as in Keras, for debugging.
         """
-        settings = {"jit_compile": jit_compile, "run_eagerly": run_eagerly}
+        self.compile_once({"jit_compile": jit_compile, "run_eagerly": run_eagerly})
+
+    def compile_once(self, settings: dict) -> None:
+        """Compiles with settings, among them `jit_compile` and `run_eagerly`."""
         self.compile_with({"optimizer": keras.optimizers.SGD()}, settings)  # moves nothing
 
     def step_function(self):
@@ -56,10 +55,11 @@ class FittedOnce(AnomalyDetector):
         return self.score_names[0]
 
     def fit(self, x=None, y=None, batch_size=32, epochs=1, *, min_anomalies=1, augment=None, **kwargs):
-        """Fits to the normals among the samples; labelled anomalies are left out.
+        """Fits to the normals among the samples and, where `uses_anomalies`, to labelled anomalies.
 
         Args:
-            x, y: as in `AnomalyDetector.fit`; of a dataset of images the first 1024 normals are taken.
+            x, y: as in `AnomalyDetector.fit`; of a dataset of images the first 1024 normals are taken. A
+                detector that uses labels takes arrays alone.
             batch_size, epochs, min_anomalies: of detectors that train by steps; without effect here.
             augment: not to be had.
             kwargs: as there.
@@ -67,8 +67,13 @@ class FittedOnce(AnomalyDetector):
         kwargs["min_anomalies"] = min_anomalies
         if augment is not None:
             raise InputError(f"augment expects None, received some: {type(self).__name__} makes no steps")
-        self._training_normals = None
+        self._training_normals = self._training_anomalies = None
         if isinstance(x, tf.data.Dataset | keras.utils.PyDataset) or x is None:
+            if self.uses_anomalies:
+                raise InputError(
+                    f"{type(self).__name__} expects arrays x and y, received "
+                    f"{'none' if x is None else 'a dataset'}: pass all samples and labels at once"
+                )
             return super().fit(x, y, batch_size, 1, **kwargs)
         if not self.compiled:
             self.compile()
@@ -76,10 +81,11 @@ class FittedOnce(AnomalyDetector):
             self._identity = learnt_columns(self._identity, x)
         x, y = self._check_labelled(x, y)
         self._training_normals = x[y == 0]
+        self._training_anomalies = x[y == 1] if self.uses_anomalies else None
         try:
             return super().fit(x, y, batch_size, 1, **kwargs | {"steps_per_epoch": 1})
         finally:
-            self._training_normals = None
+            self._training_normals = self._training_anomalies = None
 
     def adapt(self, normals) -> None:
         """Fits to these normals and nothing more: no checks, no callbacks, no validation.
@@ -107,14 +113,3 @@ class FittedOnce(AnomalyDetector):
         found = [scores[name] for name in self.score_names]
         self.score_means.assign([values.mean() for values in found])
         self.score_deviations.assign([max(values.std(), 1e-12) for values in found])
-
-    def drawn(self, normals, most: int):
-        """At most so many of the normals, drawn by the seed, in their order."""
-        if len(normals) <= most:
-            return normals
-        return normals[np.sort(np.random.default_rng(self.seed).permutation(len(normals))[:most])]
-
-    def prepared(self, normals, size: int = 64) -> Iterator[np.ndarray]:
-        """Normals as the score takes them, batch by batch."""
-        for start in range(0, len(normals), size):
-            yield np.asarray(self.preprocess(tf.constant(np.asarray(normals[start : start + size]))))

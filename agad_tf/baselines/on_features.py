@@ -7,10 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from agad_tf.baselines.base import check_kind
-from agad_tf.baselines.fitted_once import LARGEST, FittedOnce
+from agad_tf.baselines.fitted_once import FittedOnce
 from agad_tf.errors import InputError
 from agad_tf.features.layer import FrozenFeatures
 from agad_tf.layers import ImagePreprocessing
+from agad_tf.models import kept_normals
 from agad_tf.models.feature_scorer import FeatureScorer
 
 PROJECTED = 64
@@ -175,7 +176,7 @@ class NearestPatches(OnFeatures):
     def fit_to_features(self, rows):
         rng = np.random.default_rng(self.seed)
         places = self.features.grid[0] * self.features.grid[1]
-        most = max(self.kept, min(self.most, LARGEST // self.features.grid[2]))
+        most = max(self.kept, min(self.most, kept_normals.LARGEST // self.features.grid[2]))
         each = max(1, -(-most // len(rows)))  # of every image as many, so that each is seen
         patches = []
         for block in rows.blocks(64):

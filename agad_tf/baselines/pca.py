@@ -8,10 +8,11 @@ import tensorflow as tf
 from sklearn.utils.extmath import randomized_svd
 
 from agad_tf.baselines.base import check_kind
-from agad_tf.baselines.fitted_once import LARGEST, FittedOnce
+from agad_tf.baselines.fitted_once import FittedOnce
 from agad_tf.errors import InputError
 from agad_tf.layers import ImagePreprocessing
 from agad_tf.layers.local_score import LocalScore
+from agad_tf.models.kept_normals import LARGEST, drawn, prepared
 
 FOLDS = 5
 """Parts of the normals; each is redrawn by the components of the others."""
@@ -74,13 +75,12 @@ class PCA(FittedOnce):
         self.directions = self._state("directions", (self.components, pixels))
         self.local = LocalScore(smoothing, share, floor, name="local", dtype="float32")
         self.local.build((None, *self.sample_shape[:2], 1))
-        self._training_normals = None
         self.built = True
 
     def fit_to(self, normals):
         pixels = int(np.prod(self.sample_shape))
-        normals = self.drawn(normals, max(1, min(MOST, LARGEST // pixels)))
-        x = np.concatenate([batch.reshape(len(batch), -1) for batch in self.prepared(normals, 256)])
+        normals = drawn(normals, max(1, min(MOST, LARGEST // pixels)), self.seed)
+        x = np.concatenate([batch.reshape(len(batch), -1) for batch in prepared(self, normals, 256)])
         fold = np.random.default_rng(self.seed).permutation(len(x)) % min(FOLDS, len(x))
         maps, lengths = [], []
         for part in np.unique(fold):

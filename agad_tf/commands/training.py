@@ -60,11 +60,16 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 @click.option("--gamma", type=float, help="Labelled anomalies a / (n + a), in [0, 1).")
 @click.option(
     "--detector",
-    help="features, agad, mahalanobis, nearest_patches, pca; tables: aa_bigan, neighbours.  [auto]",
+    help="features, agad, mahalanobis, nearest_patches, pca; tables: aa_bigan, aa_bigan_neighbours, "
+    "neighbours, isolation_forest, gradient_boosting, stacked.  [auto]",
 )
 @click.option("--backbone", help="encoder_decoder, unet, unet_plus_plus; of aa_bigan dcgan, lenet.")
 @click.option("--bn-strategy", help="Of agad: shared, adv_prop, freeze, adv_prop_freeze.")
-@click.option("--score", help="auto, reconstruction, fused; discriminator, local (agad); latent (aa_bigan).")
+@click.option(
+    "--score",
+    help="auto, reconstruction, fused; discriminator, local (agad); latent (aa_bigan); "
+    "distance (aa_bigan_neighbours).",
+)
 @click.option(
     "--image-size",
     type=click.IntRange(1),

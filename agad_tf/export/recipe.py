@@ -14,7 +14,7 @@ from agad_tf import formulas
 from agad_tf.baselines import BASELINES, FITTED_ONCE
 from agad_tf.errors import InputError
 from agad_tf.export.agreement import FLOAT32, agreement, rounded_size
-from agad_tf.models import AGAD, AABiGAN, FeatureDiscriminator
+from agad_tf.models import AGAD, AABiGAN, AABiGANNeighbours, FeatureDiscriminator
 from agad_tf.models.scorer import AnomalyScorer
 
 # Detector to score name to (formula, output of the graph).
@@ -39,7 +39,12 @@ def score_parts(model: AnomalyScorer) -> list[dict]:
     """
     known = _PARTS.get(type(model)) or getattr(model, "outside_parts", None)
     if known is None:
-        classes = [*_PARTS, FeatureDiscriminator, *(BASELINES[name] for name in FITTED_ONCE)]
+        classes = [
+            *_PARTS,
+            AABiGANNeighbours,
+            FeatureDiscriminator,
+            *(BASELINES[name] for name in FITTED_ONCE),
+        ]
         able = ", ".join(cls.__name__ for cls in classes)
         raise InputError(
             f"expected one of the detectors {able}, received {type(model).__name__}: export it as SavedModel"

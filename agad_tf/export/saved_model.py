@@ -129,13 +129,13 @@ def _image_functions(model, calibration) -> dict:
     def explain(images):
         return _explanation(model, images)
 
-    return {
+    made = {
         "serving_default": serving_default,
         "score_at": score_at,
         "score_float": score_float,
         "score_encoded": score_encoded,
-        "explain": explain,
     }
+    return made | ({"explain": explain} if model.explains else {})
 
 
 def _table_functions(model, calibration) -> dict:
@@ -167,13 +167,13 @@ def _table_functions(model, calibration) -> dict:
     def explain(rows):
         return _explanation(model, rows)
 
-    return {
+    made = {
         "serving_default": serving_default,
         "score_at": score_at,
         "score_float32": score_float32,
         "score_float": score_float,
-        "explain": explain,
     } | _told_by_column(model, rows)
+    return made | ({"explain": explain} if model.explains else {})
 
 
 def _told_by_column(model, rows: tf.TensorSpec) -> dict:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from agad_tf import edge
 from agad_tf.baselines.fitted_once import FittedOnce
+from agad_tf.baselines.forest import TreeDetector
 from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.export import recipe
@@ -20,7 +21,7 @@ from agad_tf.export.model_card import model_card
 from agad_tf.export.scoring_net import scoring_twin
 from agad_tf.export.versions import check_new_file
 from agad_tf.files import written_whole
-from agad_tf.models import AnomalyDetector
+from agad_tf.models import AABiGANNeighbours, AnomalyDetector
 from agad_tf.models.feature_scorer import FeatureScorer
 
 PRECISIONS = ("float32", "float16", "int8")
@@ -72,10 +73,15 @@ def tflite_bytes(model: AnomalyDetector, precision: str, representative: np.ndar
     """The converted graph; see `export_tflite`."""
     if precision not in PRECISIONS:
         raise InputError(f"precision expects one of {', '.join(PRECISIONS)}, received {precision!r}")
-    if precision == "int8" and isinstance(model, FeatureScorer | FittedOnce):
+    if precision != "float32" and isinstance(model, TreeDetector):
         raise InputError(
-            f"precision int8 expects a detector with networks of its own, received {type(model).__name__}, "
-            "whose statistics 256 levels do not hold: take float32 or float16"
+            f"precision {precision} expects a detector without trees, received {type(model).__name__}, "
+            "where a rounded threshold sends samples to other leaves: take float32"
+        )
+    if precision == "int8" and isinstance(model, FeatureScorer | FittedOnce | AABiGANNeighbours):
+        raise InputError(
+            "precision int8 expects a detector whose score reads its own networks alone, received "
+            f"{type(model).__name__}, whose statistics 256 levels do not hold: take float32 or float16"
         )
     twin = scoring_twin(model)
     samples = _preprocessed(model, representative)

@@ -307,6 +307,11 @@ class AnomalyScorer(keras.Model):
     reconstructs: bool = True
     """Whether there are reconstructions to explain a score with."""
 
+    @property
+    def explains(self) -> bool:
+        """Whether there are reconstructions, or a map of another kind."""
+        return self.reconstructs or type(self).anomaly_map is not AnomalyScorer.anomaly_map
+
     def anomaly_map(self, x) -> tf.Tensor:
         """How anomalous each place of an image is, (batch, height, width) of the model, ≥ 0.
 

@@ -106,7 +106,7 @@ def _scores(name: str, samples: Samples, split: Split, rows: np.ndarray) -> np.n
         detector = BASELINES[name](samples.x.shape[1:], **encoding)
         train = np.concatenate([normals, split.train_anomaly])
         detector.fit(samples.x[train], np.isin(train, split.train_anomaly).astype(int), verbose=0)
-        return np.asarray(detector.predict(samples.x[rows]), np.float64)
+        return np.asarray(detector.predict(samples.x[rows], verbose=0), np.float64)
     shape = samples.x.shape[1:]
     if samples.x.ndim == 4:
         size = default_image_size(shape[:2], name)

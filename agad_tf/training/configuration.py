@@ -15,7 +15,7 @@ from agad_tf.baselines import NAMES as BASELINE_NAMES
 from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
-from agad_tf.models import AGAD, AABiGAN, AnomalyDetector, FeatureDiscriminator
+from agad_tf.models import AGAD, AABiGAN, AABiGANNeighbours, AnomalyDetector, FeatureDiscriminator
 from agad_tf.training import hardware, loading
 from agad_tf.training.beside import beside
 from agad_tf.training.checkpoints import Checkpoints
@@ -23,10 +23,12 @@ from agad_tf.training.checkpoints import Checkpoints
 DETECTORS: dict[str, type[AnomalyDetector]] = {
     "agad": AGAD,
     "aa_bigan": AABiGAN,
+    "aa_bigan_neighbours": AABiGANNeighbours,
     "features": FeatureDiscriminator,
     **{name: BASELINES[name] for name in FITTED_ONCE},
 }
-EPOCHS = {"agad": 15, "aa_bigan": 40, "features": 5} | dict.fromkeys(FITTED_ONCE, 1)
+EPOCHS = {"agad": 15, "aa_bigan": 40, "aa_bigan_neighbours": 40, "features": 5}
+EPOCHS |= dict.fromkeys(FITTED_ONCE, 1)
 """Neither paper's number: AGAD's is not known, AA-BiGAN's 200 and more are long for a first look."""
 MOST_SEEDS = 2**32
 """NumPy's and Keras' global generators take no more."""

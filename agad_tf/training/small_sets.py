@@ -11,7 +11,11 @@ from agad_tf.data.splits.split import Split
 from agad_tf.models.inputs import fitting_batch_size
 from agad_tf.training.configuration import Configuration
 
-CHOSEN = {"agad": ("epochs", "batch_size", "min_anomalies", "backbone"), "aa_bigan": ("epochs",)}
+CHOSEN = {
+    "agad": ("epochs", "batch_size", "min_anomalies", "backbone"),
+    "aa_bigan": ("epochs",),
+    "aa_bigan_neighbours": ("epochs",),
+}
 """Settings by detector that may depend on the data."""
 LEAST_STEPS = 150
 """Quality was seen to rise until 100 to 200 steps (docs/stability.md)."""

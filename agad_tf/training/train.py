@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import yaml
 
+from agad_tf.baselines import TREES
 from agad_tf.data.samples import Samples
 from agad_tf.data.splits import inspection
 from agad_tf.data.splits.split import Split
@@ -89,6 +90,11 @@ def train(
         raise InputError(
             f"{samples.name}: the detector {configuration['detector']} expects images, received a table of "
             f"{samples.x.shape[1]} columns: for tables choose --detector {able}"
+        )
+    if samples.x.ndim == 4 and configuration["detector"] in TREES:
+        raise InputError(
+            f"{samples.name}: the detector {configuration['detector']} expects a table, received images, of "
+            "which it has no heat maps: agad-tf compare takes them"
         )
     settings = configuration["calibration"]
     problem = calibration_problem(split, settings)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from agad_cases import photographs, train_once
 
-from agad_tf import AABiGAN
+from agad_tf import AABiGAN, AABiGANNeighbours
 from agad_tf.errors import InputError
 from agad_tf.export.agreement import rounded_size
 
@@ -71,6 +71,17 @@ def bigan_case(backbone, score):
     return Case(lambda: aa_bigan(backbone, score), raw, floats)
 
 
+def neighbours_case():
+    def train():
+        model = AABiGANNeighbours(bigan_cases.SHAPES["mlp"], latent_dim=4)
+        model.compile(run_eagerly=True)
+        x = np.concatenate([bigan_cases.rows(20), bigan_cases.rows(2, seed=9)])
+        model.fit(x, np.repeat([0, 1], [20, 2]), batch_size=12, min_anomalies=2, verbose=0)
+        return model
+
+    return Case(train, lambda count, seed=0: bigan_cases.rows(count, seed=seed), bigan_cases.rows)
+
+
 def baseline(name, shape):
     model = baseline_cases.make(name, shape)
     x, y = baseline_cases.both_kinds(shape)
@@ -109,6 +120,7 @@ CASES = {
     "aa-bigan, grey images": bigan_case("dcgan", "reconstruction"),
     "aa-bigan, colour images, fused": bigan_case("lenet", "fused"),
     "aa-bigan, rows": bigan_case("mlp", "reconstruction"),
+    "aa-bigan and neighbours, rows": neighbours_case(),
     "features, grey images": features_case((64, 96, 1)),
     "autoencoder, grey images": baseline_case("autoencoder", baseline_cases.GREY),
     "autoencoder, rows": baseline_case("autoencoder", baseline_cases.ROWS),

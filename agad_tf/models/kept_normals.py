@@ -1,0 +1,104 @@
+"""Normals that a detector keeps whole among its weights, and what lies nearest to a sample among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from agad_tf.errors import InputError
+from agad_tf.keras_private import forget_weight
+
+LARGEST = 1 << 24
+"""Numbers that a fit holds at once, 64 MB of float32; of more samples some are drawn."""
+SPARE = 8
+"""Neighbours beyond the k-th whose distance is computed without rounding."""
+
+
+class KeptNormals:
+    """Mixin of detectors that compare a sample with training normals; before an `AnomalyScorer`.
+
+    Attributes:
+        k: which neighbour's distance counts; the last one where there are fewer.
+        normals: the normals kept, preprocessed, (n, values); None before `fit`.
+    """
+
+    k: int
+    normals = None
+
+    @property
+    def values(self) -> int:
+        """How many numbers a sample is."""
+        return int(np.prod(self.network_shape))
+
+    def hold(self, count: int) -> None:
+        """Makes room for so many normals."""
+        if self.normals is not None:
+            forget_weight(self, self.normals)
+        with self.distribute_strategy.scope():
+            self.normals = self._state("normals", (count, self.values))
+
+    def keep(self, normals) -> None:
+        """Keeps normals as `check_samples` gives them; of more than 64 MB of them as many as that."""
+        normals = drawn(normals, max(1, LARGEST // self.values), self.seed)
+        kept = np.concatenate([batch.reshape(len(batch), -1) for batch in prepared(self, normals, 256)])
+        self.hold(len(kept))
+        self.normals.assign(kept)
+
+    def nearest(self, x, count: int) -> tf.Tensor:
+        """What lies between preprocessed samples and their nearest normals, (batch, count, values).
+
+        The nearest first; `count` is at most the number of normals.
+        """
+        flat, normals = tf.reshape(x, (-1, self.values)), tf.convert_to_tensor(self.normals)
+        # By a product of matrices, whose rounding can confuse neighbours alike; of a few more than are
+        # wanted the differences decide.
+        squared = tf.reduce_sum(normals**2, axis=-1) - 2.0 * tf.matmul(flat, normals, transpose_b=True)
+        _, found = tf.math.top_k(-squared, min(count + SPARE, normals.shape[0]))
+        away = flat[:, None] - tf.gather(normals, found)
+        _, order = tf.math.top_k(-tf.reduce_sum(away**2, axis=-1), count)
+        return tf.gather(away, order, batch_dims=1)
+
+    def away(self, x) -> tf.Tensor:
+        """What lies between preprocessed samples and their k-th nearest normal, (batch, values)."""
+        if self.normals is None:
+            raise InputError(f"{type(self).__name__} expects fit before predict, received neither: call fit")
+        return self.nearest(x, min(self.k, self.normals.shape[0]))[:, -1]
+
+    def get_config(self):
+        kept = {} if self.normals is None else {"kept": self.normals.shape[0]}
+        return super().get_config() | kept
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        kept = config.pop("kept", None)
+        model = super().from_config(config)
+        if kept is not None:
+            model.hold(kept)
+        return model
+
+
+def neighbour(k) -> int:
+    """Which neighbour: a whole number above 0.
+
+    Raises:
+        InputError: anything else.
+    """
+    if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
+        raise InputError(f"k expects a whole number above 0, received {k!r}")
+    return int(k)
+
+
+def drawn(normals, most: int, seed: int):
+    """At most so many of the normals, drawn by the seed, in their order."""
+    if len(normals) <= most:
+        return normals
+    return normals[np.sort(np.random.default_rng(seed).permutation(len(normals))[:most])]
+
+
+def prepared(model, normals, size: int = 64) -> Iterator[np.ndarray]:
+    """Normals as the score of a detector takes them, batch by batch."""
+    for start in range(0, len(normals), size):
+        yield np.asarray(model.preprocess(tf.constant(np.asarray(normals[start : start + size]))))
