@@ -39,7 +39,14 @@ from agad_tf.training.train import build, default_image_size
 logger = logging.getLogger("agad_tf")
 
 ORDER_OF_IMAGES = ("features", "mahalanobis", "nearest_patches", "agad", "pca")
-ORDER_OF_TABLES = ("aa_bigan", "neighbours", "isolation_forest", "stacked", "gradient_boosting")
+ORDER_OF_TABLES = (
+    "aa_bigan_neighbours",
+    "aa_bigan",
+    "neighbours",
+    "isolation_forest",
+    "stacked",
+    "gradient_boosting",
+)
 """What is compared where no detectors are named, and what is taken first where there are too few labels to
 choose on: those that need no labels before those that know only what they were shown."""
 NEED_LABELS = {"gradient_boosting", "stacked"}

@@ -83,7 +83,7 @@ class AABiGANNeighbours(KeptNormals, AABiGAN):
     def _adapt(self, normals):
         super()._adapt(normals)
         self.keep(normals)
-        self.predict_function = None  # it was traced for the normals before
+        self._forget_traces()  # they were traced for the normals before
 
     @property
     def scoring_state(self):

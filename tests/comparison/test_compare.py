@@ -118,8 +118,8 @@ def test_of_one_that_cannot_be_saved_the_best_that_can_is_named(table, tmp_path,
 
     monkeypatch.setattr(module, "recommend", take)
     made = compare(table, ["neighbours", "isolation_forest", "oc_svm"], out=tmp_path / "c", progress=False)
-    assert (made.recommendation.detector, made.recommendation.kept) == ("oc_svm", "neighbours")
-    assert "<strong>neighbours</strong>" in write_page(made).read_text()
+    assert (made.recommendation.detector, made.recommendation.kept) == ("oc_svm", "isolation_forest")
+    assert "<strong>isolation_forest</strong>" in write_page(made).read_text()
     made = compare(table, ["neighbours"], out=tmp_path / "c", progress=False)
     assert made.recommendation.kept is None
 
