@@ -1,5 +1,6 @@
 """The samples of a run: from the source its configuration names, as the detector takes them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,9 @@ from agad_tf.encoding import TableEncoding
 
 LARGEST_DEFAULT_SIDE = 128
 """Larger images are resized to it unless an image size is given; the AGAD paper's size for medical images."""
+
+LONGEST_FOR_FEATURES = 320
+"""Longer sides are shrunk to it for detectors on features, the other side in proportion."""
 
 KEPT_AS_STORED = 64 * 2**20
 """Bytes of pixels up to which the images of files are held at the size they are stored at."""
@@ -97,13 +101,15 @@ def _held(store: FileStore, size: tuple[int, int] | None, backbone: str | None) 
 def default_image_size(stored: tuple[int, int], backbone: str) -> tuple[int, int]:
     """The smallest size from 32 up that the backbone takes and that loses no pixel, at most 128.
 
-    Pixels as they are (pca, neighbours) are looked at up to 64 a side, features up to 256.
+    Pixels as they are (pca, neighbours) are looked at up to 64 a side; features up to 320, the sides in
+    proportion: small defects are lost first where photographs are squeezed into a square.
     """
     if backbone in ("pca", "neighbours"):
         return tuple(min(side, 64) for side in stored)
     if backbone in ("features", "mahalanobis", "nearest_patches"):
-        # Tiny images are enlarged: on grids of fewer than 6×6 patches there is little to tell apart.
-        return tuple(min(max(96, -(-side // 16) * 16), 256) for side in stored)
+        scale = min(1.0, LONGEST_FOR_FEATURES / max(stored))
+        # Tiny images are enlarged: on grids of fewer than 12×12 patches there is little to tell apart.
+        return tuple(max(96, math.ceil(scale * side / 16) * 16) for side in stored)
     if backbone not in ("unet", "unet_plus_plus"):  # the others take squares whose side is a power of 2
         side = 32
         while side < min(max(stored), LARGEST_DEFAULT_SIDE):

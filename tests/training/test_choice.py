@@ -10,6 +10,7 @@ from agad_tf.data.sources.load import is_table
 from agad_tf.errors import InputError
 from agad_tf.training import choice
 from agad_tf.training.choice import choose_detector
+from agad_tf.training.loading import default_image_size
 
 
 @pytest.fixture
@@ -80,3 +81,17 @@ def test_the_command_says_what_it_chose(sources, monkeypatch):
         ("features", None),
         ("aa_bigan", "--detector aa_bigan: the data are a table"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("stored", "size"),
+    [
+        ((480, 640), (240, 320)),
+        ((1080, 1920), (192, 320)),
+        ((300, 300), (304, 304)),
+        ((28, 28), (96, 96)),
+        ((2000, 100), (320, 96)),
+    ],
+)
+def test_features_see_photographs_in_proportion(stored, size):
+    assert default_image_size(stored, "features") == size

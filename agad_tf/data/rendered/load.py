@@ -10,7 +10,7 @@ from agad_tf.data.sources.images import image_array
 from agad_tf.errors import InputError
 
 PREFIX = "photos:"
-STANDARD = {"n_normal": 200, "seed": 0, "size": (320, 320), "photos_per_part": 2}
+STANDARD = {"n_normal": 200, "seed": 0, "size": (480, 640), "photos_per_part": 2}
 PER_KIND = 20
 
 
@@ -30,7 +30,7 @@ def as_samples(
 
 
 def load_photos(name: str, image_size: tuple[int, int] | None = None, channels: int | None = None) -> Samples:
-    """The standard set of an object: 200 photographs of good parts and 20 of each kind of defect, 320 x 320.
+    """The standard set of an object: 200 photographs of good parts and 20 of each kind of defect, 480 x 640.
 
     Raises:
         InputError: an unknown object.
