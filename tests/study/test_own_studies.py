@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from agad_tf.cli import main
-from study import bigan_page, bigan_runs, bigan_tables, collected, toy
+from study import bigan_page, bigan_runs, bigan_tables, collected, six_tables, stacking, toy
 from study.job import Job
 from study.lines import PAGES, RESULTS, append_lines, read_lines, runs_in
 from study.reproduce import STUDIES, jobs_of
@@ -50,6 +50,9 @@ def test_results_lines_survive_a_cut(tmp_path):
         ("audit", {"epochs": 4}),
         ("features", {"seeds": 1, "problem": "elpv_poly"}),
         ("local", {"seeds": 1, "problem": "fashion_mnist"}),
+        ("table-runs", {"seeds": 1, "runs": 1}),
+        ("table-stacks", {"seeds": 1, "dataset": "arrhythmia"}),
+        ("six-tables", {"seeds": 1}),
     ],
 )
 def test_what_the_committed_lines_hold_is_not_run_again(table, settings):
@@ -64,7 +67,8 @@ def test_what_the_committed_lines_hold_is_not_run_again(table, settings):
 def test_the_committed_pages_are_what_the_committed_lines_give(table, tmp_path):
     study = STUDIES[table]
     if study.report is None:
-        assert table in ("table-targets", "table-references", "table-runs")  # on the page of table-variants
+        # On the pages of table-variants and six-tables.
+        assert table in ("table-targets", "table-references", "table-runs", "table-stacks")
         return
     pages = tmp_path / "results"
     pages.mkdir()
@@ -128,6 +132,30 @@ def test_runs_on_one_split_are_mixed(folder, monkeypatch):
     assert all(0 <= figure <= 100 for figure in figures)
     page = bigan_page.parts([], [], [record | dict(job)])["runs"]
     assert "of 2 runs are more than 5 points under" in page
+
+
+@pytest.mark.slow
+def test_every_method_of_the_six_tables_is_measured(folder, monkeypatch):
+    monkeypatch.setenv("AGAD_TF_DATA", str(folder))
+    monkeypatch.setattr(six_tables, "STEPS", 24)
+    samples_of.cache_clear()
+    jobs = [job for job in six_tables.jobs(1) if job.dataset == "cardio"]
+    lines = [six_tables.measure(job, folder) | dict(job) for job in jobs]
+    samples_of.cache_clear()
+    assert len({line["method"] for line in lines}) == len(lines) == 5
+    assert len({line["split_sha256"] for line in lines}) == 1  # all of them judged on the same rows
+    assert all(60 < line["figures"].get("fused", line["figures"].get("score")) <= 100 for line in lines)
+
+
+@pytest.mark.slow
+def test_columns_of_a_stack(folder, monkeypatch):
+    monkeypatch.setenv("AGAD_TF_DATA", str(folder))
+    samples_of.cache_clear()
+    (job,) = stacking.jobs(1, dataset="cardio")
+    figures = stacking.measure(job.but(stack_steps=8), folder)["figures"]
+    samples_of.cache_clear()
+    assert figures.keys() == stacking.STACK_COLUMNS.keys()
+    assert all(60 < figure <= 100 for figure in figures.values())
 
 
 def test_mixed_scores_are_standardised_on_normals():
