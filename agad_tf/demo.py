@@ -56,7 +56,8 @@ def demo(path: Path, export_folder: Path, settings=(), progress: bool = True) ->
         if other != name:
             place = path.with_name(f"{path.name}-{other}")
             seed = [pair for pair in settings if pair[0] == "seed"]
-            beside[other] = train(configure(other, settings=[*SHARED, *OF_AGAD, *seed]), place, progress)
+            own = [*SHARED, *OF_AGAD, ("baseline", False), *seed]  # the first run says what a simple one does
+            beside[other] = train(configure(other, settings=own), place, progress)
             beside[other]["run"] = str(place)
     exported = export_saved_model(run.model, export_folder, run.calibration)
     samples, _ = load_split(run.configuration)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from agad_tf.data.rendered.photos import NORMAL, OBJECTS, Photos, render
@@ -38,6 +40,12 @@ def load_photos(name: str, image_size: tuple[int, int] | None = None, channels: 
     if name not in OBJECTS:
         known = ", ".join(PREFIX + known for known in OBJECTS)
         raise InputError(f"expected one of {known}, received '{PREFIX}{name}'")
-    return as_samples(
-        render(name, defects=dict.fromkeys(OBJECTS[name], PER_KIND), **STANDARD), image_size, channels
-    )
+    return as_samples(_standard(name, PER_KIND, tuple(sorted(STANDARD.items()))), image_size, channels)
+
+
+@functools.lru_cache(maxsize=1)  # a run, its comparison and its export want the same ones
+def _standard(name: str, per_kind: int, settings: tuple) -> Photos:
+    photos = render(name, defects=dict.fromkeys(OBJECTS[name], per_kind), **dict(settings))
+    for array in (photos.images, photos.masks):
+        array.flags.writeable = False
+    return photos
