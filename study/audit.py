@@ -1,4 +1,4 @@
-"""The measured example of docs/audit.md: the naive net on MNIST 8 and Fashion-MNIST 8, a few seeds."""
+"""The measured example of the audit: the naive net on MNIST 8 and Fashion-MNIST 8, a few seeds."""
 
 import time
 from pathlib import Path
@@ -106,8 +106,8 @@ def _cell(values: list[float], runs: int) -> str:
 
 
 def write(results: Path, pages: Path) -> list[Path]:
-    """Writes the table into docs/audit.md."""
-    return [write_parts(pages.parent / "audit.md", {"audit table": part(runs_in(results / "audit.jsonl"))})]
+    """Writes the table into docs/results/audit.md."""
+    return [write_parts(pages / "audit.md", {"audit table": part(runs_in(results / "audit.jsonl"))})]
 
 
 EXPERIMENT = Experiment(

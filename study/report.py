@@ -94,7 +94,7 @@ def at_a_glance(results: Path, drawn: set[str]) -> str:
         "Made by `agad-tf reproduce report`. AUROC in per cent, inference mode, test part. In full:",
         f"[AGAD's tables]({PAPER_PAGES['agad']}), [AA-BiGAN's tables]({PAPER_PAGES['aa_bigan']}), "
         f"[grids of ours]({OWN_PAGE}).",
-        "[How to reproduce a table](../reproduce.md) says what each policy uses.",
+        "[How to reproduce a table](reproduce.md) says what each policy uses.",
         "",
         "### The six tables",
         "",

@@ -3,7 +3,7 @@
 A detector scored with batch norm in training mode normalises every image with its batch. Served in class
 order, most batches hold one class only, and the batch tells what the image does not. Keeping the epoch with
 the best test AUROC chooses with the labels of the test. Both happen in public code of this family of methods;
-this module measures what they are worth on one's own data. See docs/audit.md.
+this module measures what they are worth on one's own data. See docs/results/audit.md.
 """
 
 import json

@@ -12,7 +12,7 @@ from agad_tf.models.inputs import describe_quota
 logger = logging.getLogger(__name__)
 
 TIMED_STEPS = 3
-FEW_STEPS = 50  # quality was seen to rise until 100 to 200 steps (docs/stability.md)
+FEW_STEPS = 50  # quality was seen to rise until 100 to 200 steps (docs/results/stability.md)
 
 
 def duration(seconds: float) -> str:

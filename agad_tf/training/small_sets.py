@@ -18,7 +18,7 @@ CHOSEN = {
 }
 """Settings by detector that may depend on the data."""
 LEAST_STEPS = 150
-"""Quality was seen to rise until 100 to 200 steps (docs/stability.md)."""
+"""Quality was seen to rise until 100 to 200 steps (docs/results/stability.md)."""
 FEW_NORMALS = 1000
 """With fewer normals in training a set counts as small."""
 SMALL_BATCH, SMALL_MINIMUM = 32, 4
