@@ -18,6 +18,7 @@ from agad_tf.models.doors import Watched, as_stream
 from agad_tf.models.guard import DivergenceGuard
 from agad_tf.models.inputs import (
     as_samples,
+    check_alignment,
     check_labels,
     describe_quota,
     fitting_batch_size,
@@ -54,6 +55,9 @@ class AnomalyDetector(AnomalyScorer):
         super().__init_subclass__(**kwargs)
         if "compile" in cls.__dict__:
             cls.compile = habits.compile_door(cls.compile)
+        for name in ("anomaly_map", "reconstruct"):
+            if name in cls.__dict__:
+                setattr(cls, name, habits.door_for_samples(cls.__dict__[name]))
 
     def trained_by(self) -> dict[str, list]:
         """The variables that each optimizer moves, by its attribute's name; "optimizer" is Keras' own."""
@@ -346,9 +350,8 @@ class AnomalyDetector(AnomalyScorer):
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
         """One training step on samples (n, ...) and labels (n,); call `prepare_scoring` before scoring."""
-        habits.check_fit_arguments(
-            {name: w for name, w in (("sample_weight", sample_weight), ("class_weight", class_weight)) if w}
-        )
+        habits.check_fit_arguments({"sample_weight": sample_weight, "class_weight": class_weight})
+        check_alignment(x, y)
         x = self._see(as_samples(x))
         y = check_labels(y, len(x))
         return super().train_on_batch(tf.constant(x), y, return_dict=return_dict)

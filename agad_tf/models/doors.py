@@ -25,12 +25,13 @@ def as_stream(x, sample_shape: tuple[int, ...], batch_size: int, what: str) -> t
         what: the argument, for messages.
 
     Raises:
-        InputError: a generator, a dataset of dicts, classes whose first is not the normal one.
+        InputError: a generator or iterator, a dataset of dicts, classes whose first is not the normal one.
     """
-    if inspect.isgenerator(x):
+    if hasattr(x, "__next__"):
         raise InputError(
-            f"{what} expects arrays, a tf.data.Dataset or a keras.utils.PyDataset, received a generator: "
-            "wrap it in tf.data.Dataset.from_generator"
+            f"{what} expects arrays, a tf.data.Dataset or a keras.utils.PyDataset, received a "
+            f"{'generator' if inspect.isgenerator(x) else type(x).__name__}: wrap it in "
+            "tf.data.Dataset.from_generator"
         )
     names = getattr(x, "class_names", None)
     if isinstance(x, keras.utils.PyDataset):

@@ -28,11 +28,27 @@ _INSTEAD = {
 
 
 def check_fit_arguments(kwargs: dict) -> None:
-    """Refuses arguments of Keras' `fit` that ours has not, with what to do instead."""
+    """Refuses arguments of Keras' `fit` that ours has not, unless at Keras' defaults; says what to do."""
+    kwargs = {name: value for name, value in kwargs.items() if not _says_nothing(name, value)}
     if kwargs:
         raise InputError(
             "fit expects x, y, batch_size, epochs, callbacks, validation_data, validation_split, shuffle, "
             f"min_anomalies, seed, augment; received {', '.join(kwargs)}: {_advice(kwargs)}"
+        )
+
+
+def _says_nothing(name: str, value) -> bool:
+    return name in _INSTEAD and (value is None or (name == "validation_freq" and value == 1))
+
+
+def check_evaluate_arguments(kwargs: dict) -> None:
+    """Refuses arguments of Keras' `evaluate` that would change what is measured."""
+    kwargs = {name: value for name, value in kwargs.items() if value is not None}
+    if kwargs:
+        advice = "pass dataset.take(steps)" if "steps" in kwargs else "leave it out: every sample counts once"
+        raise InputError(
+            f"evaluate expects x, y, batch_size, verbose, callbacks, return_dict; received "
+            f"{', '.join(kwargs)}: {advice}"
         )
 
 
@@ -55,6 +71,7 @@ def compile_door(compile_method):
                     f"compile expects an optimizer alone, received {len(args)} arguments: {_INSTEAD['loss']}"
                 )
             args, kwargs = (), {"optimizer": args[0]} | kwargs
+        _check_rates(*args[:1], *(value for name, value in kwargs.items() if name.endswith("learning_rate")))
         if passes_on:  # a subclass of the user's, which calls that of ours
             return compile_method(self, *args, **kwargs)
         unknown = [name for name in kwargs if name not in (*parameters, "optimizer")]
@@ -77,6 +94,14 @@ def compile_door(compile_method):
         return compile_method(self, *args, **kwargs)
 
     return compile
+
+
+def _check_rates(*rates) -> None:
+    if any(isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) for rate in rates):
+        raise InputError(
+            "learning_rate expects a number, received a schedule: give it to the optimizers, "
+            "compile(optimizer=keras.optimizers.Adam(schedule))"
+        )
 
 
 _EXPORTS = {"onnx": ("onnx", "export_onnx"), "litert": ("tflite", "export_tflite")}
@@ -112,8 +137,23 @@ def export(model, filepath, format: str, input_signature, more: dict) -> None:
         (Path(folder) / "model").rename(path)
 
 
-def check_save_path(filepath) -> None:
+def door_for_samples(method):
+    """A method of samples that looks at them first; of a data frame columns go by their names."""
+
+    @functools.wraps(method)
+    def looked_at(self, x, *args, **kwargs):
+        return method(self, self.looked_at(x), *args, **kwargs)
+
+    return looked_at
+
+
+def check_save_path(filepath, zipped: bool | None = None) -> None:
     """Refuses the formats of files that cannot hold a detector."""
+    if zipped is not False and not str(filepath).endswith((".keras", ".h5", ".hdf5")):
+        raise InputError(
+            f"{filepath}: expected a name that ends in .keras, received another: save('model.keras'), or "
+            "export(path) for a SavedModel"
+        )
     if str(filepath).endswith((".h5", ".hdf5")):
         raise InputError(
             f"{filepath}: expected a name that ends in .keras, received the HDF5 format, which cannot hold a "

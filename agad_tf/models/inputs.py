@@ -48,8 +48,25 @@ def preprocessing(
 
 
 def as_samples(x):
-    """An array of what is none; samples in shards stay there, data frames keep their names."""
-    return x if isinstance(x, LazyRows) or is_frame(x) else np.asarray(x)
+    """An array of what is none; samples in shards stay there, data frames keep their names.
+
+    Raises:
+        InputError: what holds no samples, None or an object of another library.
+    """
+    if isinstance(x, LazyRows) or is_frame(x):
+        return x
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise InputError(
+            "expected samples of one shape, received some of several: make them equal, or resize images"
+        ) from None
+    if not array.ndim:
+        raise InputError(
+            "expected samples as an array, a tensor, a data frame, a tf.data.Dataset or a "
+            f"keras.utils.PyDataset, received {'None' if x is None else f'a {type(x).__name__}'}: convert it"
+        )
+    return array
 
 
 def checked_encoding(
@@ -195,10 +212,25 @@ def check_labels(y, count: int) -> np.ndarray:
     if len(y) != count:
         raise InputError(f"y expects one label a sample, received {len(y)} for {count} samples: align them")
     if not np.isin(y, (0, 1)).all():
-        raise InputError(
-            f"y expects 0 (normal) and 1 (anomaly), received {np.unique(y)[:5].tolist()}: map the labels"
-        )
+        received = list(dict.fromkeys(y.tolist()))[:5]
+        raise InputError(f"y expects 0 (normal) and 1 (anomaly), received {received}: map the labels")
     return y.astype(np.int32)
+
+
+def check_alignment(x, y) -> None:
+    """Refuses labels whose index says that they are those of other rows: samples go by position.
+
+    Raises:
+        InputError: data frame and series of pandas with the same index in another order.
+    """
+    rows, labels = getattr(x, "index", None), getattr(y, "index", None)
+    if not hasattr(rows, "equals") or not hasattr(labels, "equals") or rows.equals(labels):
+        return
+    if len(rows) == len(labels) and rows.sort_values().equals(labels.sort_values()):
+        raise InputError(
+            "y expects the labels in the order of x, received the same index in another order: pass "
+            "y.loc[x.index]"
+        )
 
 
 def held_out_share(x, y: np.ndarray, share: float) -> tuple:

@@ -19,6 +19,7 @@ from agad_tf.models.inputs import (
     as_samples,
     batches_of,
     batches_of_rows,
+    check_alignment,
     check_images,
     check_labels,
     check_table,
@@ -148,8 +149,15 @@ class AnomalyScorer(keras.Model):
 
     def save(self, filepath, *args, **kwargs):
         """As `keras.Model.save`, to a file that ends in .keras."""
-        habits.check_save_path(filepath)
+        habits.check_save_path(filepath, kwargs.get("zipped"))
         return super().save(filepath, *args, **kwargs)
+
+    def quantize(self, *args, **kwargs):
+        """Refused: a detector is quantised when it is exported."""
+        raise InputError(
+            "quantize expects a plain Keras model, received a detector: its int8 is an export, "
+            "agad_tf.export.tflite.export_tflite(model, path, precision='int8', representative=normals)"
+        )
 
     def save_spec(self, dynamic_batch=True):
         """What `tf.lite.TFLiteConverter.from_keras_model` asks first, and is answered."""
@@ -250,8 +258,7 @@ class AnomalyScorer(keras.Model):
     def __call__(self, x, *args, **kwargs):
         """As `call`; of a data frame columns go by their names."""
         # Checked outside of `call`: Keras makes several lines of what is raised inside.
-        x = self.check_samples(x, "x") if is_frame(x) else x
-        return super().__call__(self._looked_at(x), *args, **kwargs)
+        return super().__call__(self.looked_at(x), *args, **kwargs)
 
     def call(self, x, training=False):
         """Anomaly score of each sample, (batch,) float32, higher is more anomalous.
@@ -263,8 +270,12 @@ class AnomalyScorer(keras.Model):
         """
         return self.chosen_score(self.preprocess(x))
 
-    def _looked_at(self, x):
-        """Samples as a tensor, checked where their values are known; grey images with their channel."""
+    def looked_at(self, x):
+        """Samples as a tensor, checked where their values are known; grey images with their channel.
+
+        Of a data frame columns go by their names.
+        """
+        x = self.check_samples(x, "x") if is_frame(x) else x
         if not isinstance(x, keras.KerasTensor):
             known = x.numpy() if hasattr(x, "numpy") else None if tf.is_tensor(x) else np.asarray(x)
             # Before TensorFlow says in words of its own what is no tensor:
@@ -299,7 +310,7 @@ class AnomalyScorer(keras.Model):
             (batch, height, width, channels) in the model's range and (batch, height, width), ≥ 0; of rows
             the scaled reconstruction and the errors of scaled values, both (batch, features).
         """
-        x = self._looked_at(x)
+        x = self.looked_at(x)
         reconstruction = self.reconstruct(x)
         error = tf.abs(self.preprocess(x) - reconstruction)
         return reconstruction, error if self.is_table else tf.reduce_mean(error, axis=-1)
@@ -468,12 +479,16 @@ class AnomalyScorer(keras.Model):
             batch_size: samples a prediction batch; None for `scoring_batch`.
             verbose: as in `keras.Model.predict`.
             return_dict: False gives the list of values.
+            **kwargs: `callbacks`, as in `keras.Model.evaluate`.
 
         Returns:
             `score_normal` (mean score of the normals), the same as `loss`, and, where both kinds are present,
             `auroc` and `average_precision`.
         """
-        callbacks = kwargs.get("callbacks")
+        callbacks = kwargs.pop("callbacks", None)
+        habits.check_evaluate_arguments(kwargs)
+        if callbacks is not None and not hasattr(callbacks, "on_test_begin"):
+            callbacks = keras.callbacks.CallbackList(callbacks, model=self)
         if self._fitting:
             self.prepare_scoring()
         batch_size = batch_size or self.scoring_batch
@@ -482,7 +497,7 @@ class AnomalyScorer(keras.Model):
             x, y = self._check_labelled(x, y)
         elif y is not None:
             raise InputError("evaluate expects labels inside the dataset, received y beside it: leave y out")
-        if callbacks is not None and hasattr(callbacks, "on_test_begin"):
+        if callbacks is not None:
             callbacks.on_test_begin()
         if stream is not None:
             scores, y = self._score_labelled(stream)
@@ -495,7 +510,7 @@ class AnomalyScorer(keras.Model):
             finite = np.isfinite(scores).all()
             results["auroc"] = metrics.auroc(y, scores) if finite else float("nan")
             results["average_precision"] = metrics.average_precision(y, scores) if finite else float("nan")
-        if callbacks is not None and hasattr(callbacks, "on_test_end"):
+        if callbacks is not None:
             callbacks.on_test_end(results)
         return results if return_dict else list(results.values())
 
@@ -518,5 +533,6 @@ class AnomalyScorer(keras.Model):
             warnings.warn(line, stacklevel=3)
 
     def _check_labelled(self, x, y=None):
+        check_alignment(x, y)
         x = self.check_samples(as_samples(x), "x")
         return x, check_labels(y, len(x))

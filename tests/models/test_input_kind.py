@@ -45,6 +45,8 @@ def scored_by(model):
         "on batch": model.predict_on_batch,
         "call": lambda x: model(x),
         "explain": lambda x: model.explain(x),
+        "anomaly_map": lambda x: model.anomaly_map(x),
+        "reconstruct": lambda x: model.reconstruct(x),
         "evaluate": lambda x: model.evaluate(x, np.zeros(len(x)), verbose=0),
         "evaluate dataset": lambda x: model.evaluate(
             tf.data.Dataset.from_tensor_slices((x, np.zeros(len(x)))).batch(4), verbose=0

@@ -150,6 +150,12 @@ def test_fit_and_validation_take_datasets(kind):
         ({"sample_weight": np.ones(16)}, "received sample_weight: min_anomalies says how many"),
         ({"validation_steps": 3}, "received validation_steps: pass validation_data.take"),
         ({"x": (image for image in X), "y": None}, "received a generator: wrap it in tf.data.Dataset"),
+        ({"x": iter(list(X)), "y": None}, "received a list_iterator: wrap it in tf.data.Dataset"),
+        ({"x": None, "y": None}, "expected samples as an array, .* received None: convert it"),
+        ({"x": object(), "y": None}, "expected samples as an array, .* received a object: convert it"),
+        ({"x": [X[0], X[1][:4]], "y": None}, "expected samples of one shape, received some of several"),
+        ({"y": [None] * 16}, r"y expects 0 \(normal\) and 1 \(anomaly\), received \[None\]"),
+        ({"y": np.where(Y, "bad", "good")}, r"received \['good', 'bad'\]: map the labels"),
     ],
 )
 def test_what_fit_refuses(more, words):
@@ -171,7 +177,55 @@ def test_classes_that_are_numbered_the_other_way_round_are_noticed(tmp_path):
         make().evaluate(data)
 
 
+def test_arguments_at_the_defaults_of_keras_are_none():
+    more = ("class_weight", "sample_weight", "validation_steps", "validation_batch_size")
+    fit(make(compile_with={"run_eagerly": True}), validation_freq=1, **dict.fromkeys(more))
+
+
+def test_a_schedule_moves_both_optimizers_and_a_rate_is_a_number():
+    schedule = keras.optimizers.schedules.ExponentialDecay(1e-3, 1, 0.5)
+    model = make()
+    model.compile(optimizer=keras.optimizers.Adam(schedule), run_eagerly=True)
+    fit(model)  # 2 steps
+    assert rates(model) == pytest.approx((2.5e-4, 2.5e-4))
+    for arguments, named in (((schedule,), {}), ((), {"learning_rate": schedule})):
+        with pytest.raises(InputError, match=r"received a schedule: .*Adam\(schedule\)"):
+            make().compile(*arguments, **named)
+
+
+def test_a_second_fit_with_labels_decides_the_score_again():
+    model = make(compile_with={"run_eagerly": True})
+    fit(model, X[Y == 0], None)
+    assert model.score == "reconstruction"
+    fit(model)
+    assert model.score == "fused"
+    fit(model, X[Y == 0], None)  # what was learnt from labels is still there
+    assert model.score == "fused"
+
+
+def test_evaluate_measures_all_that_it_is_given_or_says_what_to_do():
+    model = make()
+    model.prepare_scoring(X)
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    for more, words in (
+        ({"steps": 1}, r"received steps: pass dataset.take\(steps\)"),
+        ({"sample_weight": np.ones(16)}, "received sample_weight: leave it out"),
+    ):
+        with pytest.raises(InputError, match=words):
+            model.evaluate(data, verbose=0, **more)
+    seen = []
+    watch = keras.callbacks.LambdaCallback(on_test_end=seen.append)
+    results = model.evaluate(X, Y, verbose=0, callbacks=[watch], steps=None)
+    assert seen == [results]
+    assert model.evaluate(X, Y, verbose=0, return_dict=False) == list(results.values())
+
+
 def test_batches_by_hand():
+    model = make(compile_with={"run_eagerly": True})
+    logs = model.train_on_batch(X, Y, return_dict=True)
+    assert np.isfinite(logs["loss_generator"])
+    with pytest.raises(InputError, match="received sample_weight: min_anomalies"):
+        model.train_on_batch(X, Y, sample_weight=np.ones(16))
     with pytest.raises(InputError, match=r"test_on_batch expects .* use evaluate"):
         make().test_on_batch(X, Y)
     with pytest.raises(InputError, match="received class_weight: min_anomalies"):
@@ -204,6 +258,10 @@ def test_files_that_cannot_hold_a_detector():
     model = Autoencoder((4,))
     with pytest.raises(InputError, match=r"model.h5: expected a name that ends in .keras"):
         model.save("model.h5")
+    with pytest.raises(InputError, match=r"model: expected a name that ends in .keras, received another"):
+        model.save("model")
+    with pytest.raises(InputError, match="its int8 is an export"):
+        model.quantize("int8")
     with pytest.raises(InputError, match=r"whose export is model.export\('model.tflite', format='litert'\)"):
         tf.lite.TFLiteConverter.from_keras_model(model).convert()
 
