@@ -5,6 +5,7 @@ Short runs with narrow networks, a minute or two each on one core. Development p
 """
 
 import os
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -19,8 +20,7 @@ from study.runner import Experiment
 
 RESULTS = "local.jsonl"
 DIGITS = ("mnist", "fashion_mnist")
-PHOTOS = {"fabric": 64, "plate": 128, "gear": 128}
-"""Rendered objects and the side that they are worked at: smaller, a defect is less than ten pixels."""
+PHOTOS = ("plate", "fabric", "gear")
 
 SUMS = {
     "reconstruction": ("reconstruction",),
@@ -32,8 +32,12 @@ SUMS = {
 """Name of a score to its parts, each standardised on training normals and summed."""
 
 
-def photos(name: str, side: int, seed: int) -> Problem:
-    """220 photographs of good parts train, eleven labelled of each of two kinds; other parts are tested."""
+def photos(name: str, side: int, seed: int) -> tuple[Problem, np.ndarray]:
+    """220 photographs of good parts train, eleven labelled of each of two kinds; other parts are tested.
+
+    Returns:
+        The problem, its masks of 256 x 256, and the kind of defect of each row that is tested.
+    """
     from agad_tf.data.rendered import OBJECTS, as_samples, render
 
     kinds = sorted(OBJECTS[name])
@@ -47,27 +51,28 @@ def photos(name: str, side: int, seed: int) -> Problem:
     test = np.concatenate(tested)
     names = np.where(np.isin(drawn.kinds[test], known), "known", "unseen")
     names[: len(tested[0])] = "normal"
-    return Problem(as_samples(drawn, (side, side)).x, rows["normal"][:220], labelled, test, names)
+    images = as_samples(drawn, (side, side)).x
+    return Problem(images, rows["normal"][:220], labelled, test, names, drawn.masks), drawn.kinds[test]
 
 
-def jobs(seeds: int = 2, problem: str | None = None, steps: int = 400) -> list[Job]:
-    """Pairs of runs, without labels and with them, on the same split."""
+def jobs(seeds: int = 2, problem: str | None = None, steps: int = 400, side: int = 64) -> list[Job]:
+    """Pairs of runs, without labels and with them, on the same split; `side` is that of photographs."""
     names = (*DIGITS, *PHOTOS) if problem is None else (problem,)
     return [
-        Job(problem=name, seed=seed, labels=labels, steps=steps)
+        Job(problem=name, seed=seed, labels=labels, steps=steps, **({"side": side} if name in PHOTOS else {}))
         for seed in range(seeds)
         for name in names
         for labels in (False, True)
     ]
 
 
-def _drawn(job: Job) -> tuple[Problem, int]:
+def _drawn(job: Job) -> tuple[Problem, np.ndarray]:
     if job.problem in PHOTOS:
-        side = PHOTOS[job.problem]
-        return photos(job.problem, side, job.seed), side
+        return photos(job.problem, job.side, job.seed)
     if "AGAD_TF_DATA" not in os.environ:
         raise InputError("the study of scores expects a folder of data, received none: give --data")
-    return digits(Path(os.environ["AGAD_TF_DATA"]) / "images", job.seed, job.problem), 32
+    problem = digits(Path(os.environ["AGAD_TF_DATA"]) / "images", job.seed, job.problem)
+    return problem, problem.kind
 
 
 def make(job: Job, work: Path) -> dict:
@@ -77,9 +82,11 @@ def make(job: Job, work: Path) -> dict:
 
     from agad_tf import AGAD
     from agad_tf.evaluation.metrics import auroc, tpr_at_fpr
+    from agad_tf.models.agad_scorer import error_maps
     from agad_tf.networks import EncoderDecoder, PatchDiscriminator
 
-    problem, side = _drawn(job)
+    problem, kinds = _drawn(job)
+    side = job.get("side", 32)
     keras.utils.set_random_seed(job.seed)
     narrow = (mock.patch.object(EncoderDecoder, "first_filters", 16),
               mock.patch.object(PatchDiscriminator, "filters", (32, 64)))  # fmt: skip
@@ -90,24 +97,67 @@ def make(job: Job, work: Path) -> dict:
     rows = np.concatenate([problem.train, problem.labelled]) if job.labels else problem.train
     y = (np.arange(len(rows)) >= len(problem.train)).astype(np.int32)
     size = {"batch_size": 32, "min_anomalies": 4} if side == 32 else {"batch_size": 16, "min_anomalies": 3}
+    _forget_peak()
+    began = time.perf_counter()
     model.fit(problem.images[rows], y, steps_per_epoch=job.steps, seed=job.seed, verbose=0, **size)
-    parts = []
+    seconds = time.perf_counter() - began
+    parts, maps = [], {"error map": [], "what local reads": []}
     for start in range(0, len(problem.test), 128):
         x = model.preprocess(tf.constant(problem.images[problem.test[start : start + 128]]))
         parts.append(np.asarray(model.raw_scores(model.score_names, x)))
+        if problem.masks is not None:
+            errors = error_maps(x, model.scoring_generator(x, training=False))[..., None]
+            maps["error map"].append(np.asarray(errors))
+            maps["what local reads"].append(np.asarray(model.local_score.standardised(errors)))
     mean, deviation = np.asarray(model.score_means), np.asarray(model.score_deviations)
     standard = dict(
         zip(model.score_names, (np.concatenate(parts, axis=1).T - mean).T / deviation[:, None], strict=True)
     )
-    figures = {}
+    figures, by_kind, anomaly = {}, {}, problem.kind != "normal"
     for name, summed in SUMS.items():
         scores = sum(standard[part] for part in summed)
-        anomaly = problem.kind != "normal"
         figures[f"{name}_found"] = round(100 * tpr_at_fpr(anomaly, scores, 0.05), 2)
         for kind in ("all", "known", "unseen"):
             kept = np.ones(len(scores), bool) if kind == "all" else np.isin(problem.kind, ("normal", kind))
             figures[f"{name}_{kind}"] = round(100 * auroc(anomaly[kept], scores[kept]), 2)
-    return {"figures": figures}
+        by_kind[name] = {}
+        for kind in np.unique(kinds[anomaly]) if job.problem in PHOTOS else ():
+            kept = ~anomaly | (kinds == kind)
+            known = str(problem.kind[kinds == kind][0])
+            by_kind[name][str(kind)] = [known, round(100 * auroc(anomaly[kept], scores[kept]), 2)]
+    line = {"figures": figures, "seconds": round(seconds, 1), "peak_mib": _peak()}
+    if problem.masks is None:
+        return line
+    masks = problem.masks[problem.test]
+    pixels = {name: _at_pixels(masks, np.concatenate(blocks)) for name, blocks in maps.items()}
+    return {**line, "by_kind": by_kind, "pixels": pixels}
+
+
+def _at_pixels(masks: np.ndarray, maps: np.ndarray) -> dict[str, float]:
+    """Pixel AUROC and PRO in per cent of maps (n, height, width, 1), enlarged to the masks."""
+    import tensorflow as tf
+
+    from agad_tf.evaluation.pixel_metrics import pixel_auroc, pro
+
+    maps = np.asarray(tf.image.resize(maps, masks.shape[1:]))[..., 0]
+    return {"auroc": round(100 * pixel_auroc(masks, maps), 2), "pro": round(100 * pro(masks, maps), 2)}
+
+
+PROCESS = Path("/proc/self")
+
+
+def _forget_peak() -> None:
+    """Lets `_peak` count from here: a worker makes several runs."""
+    if (PROCESS / "clear_refs").exists():
+        (PROCESS / "clear_refs").write_text("5")
+
+
+def _peak() -> int | None:
+    """Largest memory of this process since `_forget_peak`, in MiB; None where Linux does not say."""
+    if not (PROCESS / "status").exists():
+        return None
+    lines = (PROCESS / "status").read_text().splitlines()
+    return round(int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024)
 
 
 def write(results: Path, pages: Path) -> list[Path]:
