@@ -32,7 +32,7 @@ SUMS = {
 """Name of a score to its parts, each standardised on training normals and summed."""
 
 
-def photos(name: str, side: int, seed: int) -> tuple[Problem, np.ndarray]:
+def photos(name: str, side: int, seed: int, defect_scale: float = 1.0) -> tuple[Problem, np.ndarray]:
     """220 photographs of good parts train, eleven labelled of each of two kinds; other parts are tested.
 
     Returns:
@@ -43,7 +43,7 @@ def photos(name: str, side: int, seed: int) -> tuple[Problem, np.ndarray]:
     kinds = sorted(OBJECTS[name])
     known = sorted(np.random.default_rng(seed).permutation(kinds)[:2])
     counts = {kind: 36 if kind in known else 24 for kind in kinds}
-    drawn = render(name, 320, counts, seed, (256, 256))
+    drawn = render(name, 320, counts, seed, (256, 256), defect_scale=defect_scale)
     rows = {kind: np.flatnonzero(drawn.kinds == kind) for kind in ("normal", *kinds)}
     labelled = np.concatenate([rows[kind][:11] for kind in known])
     # Two photographs of a part stand side by side: the twelfth shows a part that was trained on.
@@ -55,11 +55,22 @@ def photos(name: str, side: int, seed: int) -> tuple[Problem, np.ndarray]:
     return Problem(images, rows["normal"][:220], labelled, test, names, drawn.masks), drawn.kinds[test]
 
 
-def jobs(seeds: int = 2, problem: str | None = None, steps: int = 400, side: int = 64) -> list[Job]:
-    """Pairs of runs, without labels and with them, on the same split; `side` is that of photographs."""
+def jobs(
+    seeds: int = 2, problem: str | None = None, steps: int = 400, side: int = 64, defect_scale: float = 1
+) -> list[Job]:
+    """Pairs of runs, without labels and with them, on the same split.
+
+    Args:
+        seeds: how many splits of each problem.
+        problem: one of them; None is all.
+        steps: of training.
+        side: of photographs, in pixels.
+        defect_scale: factor of the sizes of their defects, from 1 to 3.
+    """
     names = (*DIGITS, *PHOTOS) if problem is None else (problem,)
+    of_photos = {"side": side} | ({} if defect_scale == 1 else {"defect_scale": defect_scale})
     return [
-        Job(problem=name, seed=seed, labels=labels, steps=steps, **({"side": side} if name in PHOTOS else {}))
+        Job(problem=name, seed=seed, labels=labels, steps=steps, **(of_photos if name in PHOTOS else {}))
         for seed in range(seeds)
         for name in names
         for labels in (False, True)
@@ -68,7 +79,7 @@ def jobs(seeds: int = 2, problem: str | None = None, steps: int = 400, side: int
 
 def _drawn(job: Job) -> tuple[Problem, np.ndarray]:
     if job.problem in PHOTOS:
-        return photos(job.problem, job.side, job.seed)
+        return photos(job.problem, job.side, job.seed, job.get("defect_scale", 1))
     if "AGAD_TF_DATA" not in os.environ:
         raise InputError("the study of scores expects a folder of data, received none: give --data")
     problem = digits(Path(os.environ["AGAD_TF_DATA"]) / "images", job.seed, job.problem)
@@ -82,7 +93,7 @@ def make(job: Job, work: Path) -> dict:
 
     from agad_tf import AGAD
     from agad_tf.evaluation.metrics import auroc, tpr_at_fpr
-    from agad_tf.models.agad_scorer import error_maps
+    from agad_tf.models.local_errors import error_maps
     from agad_tf.networks import EncoderDecoder, PatchDiscriminator
 
     problem, kinds = _drawn(job)

@@ -6,10 +6,11 @@ import tensorflow as tf
 from agad_tf.baselines.base import Baseline, batch_mean, check_settings
 from agad_tf.baselines.losses import mean_squared
 from agad_tf.baselines.networks import one_class_networks
+from agad_tf.models.local_errors import LocalErrors
 
 
 @keras.saving.register_keras_serializable("agad_tf")
-class Autoencoder(Baseline):
+class Autoencoder(LocalErrors, Baseline):
     """The autoencoder (CAE) of the papers' tables, trained on normal samples to reconstruct them.
 
     Loss and score are mean squared errors over the values of a sample, ‖x − x̂‖² / n. Labelled anomalies are
@@ -25,6 +26,9 @@ class Autoencoder(Baseline):
         seed: of the initial weights.
         crop: as in `agad_tf.AGAD`; images only.
         clip: as in `agad_tf.AABiGAN`; tables only.
+        score: "reconstruction" is the paper's; "local", of images only, the mean of the largest values of the
+            map of |x − x̂|, smoothed and standardised per pixel on training normals, as AGAD's; "fused" both.
+        score_share: share of the pixels that "local" averages; None is .01 where it is asked for.
 
     Raises:
         InputError: a shape the networks cannot take.
@@ -33,7 +37,7 @@ class Autoencoder(Baseline):
     Semi-Supervised Anomaly Detection, ICLR 2020, appendix D.
     """
 
-    score_names = ("reconstruction",)
+    own_scores = ("reconstruction",)
     takes_tables = True
     uses_anomalies = False
     paper_epochs = 150
@@ -46,13 +50,17 @@ class Autoencoder(Baseline):
         seed: int = 0,
         crop="stretch",
         clip=None,
+        score: str = "reconstruction",
+        score_share: float | None = None,
         **kwargs,
     ):
-        super().__init__(input_shape, seed, crop, clip, **kwargs)
+        self.offer_local(score, score_share)
+        super().__init__(input_shape, seed, crop, clip, score, **kwargs)
         encoder, decoder, arguments = one_class_networks(self.network_shape, units, latent_dim)
         _, self.units, self.latent_dim = arguments
         self._make("encoder", encoder, *arguments)
         self._make("decoder", decoder, *arguments)
+        self.make_local_score()
         self.built = True
 
     def trained_by(self):
@@ -92,8 +100,13 @@ class Autoencoder(Baseline):
         return batch_mean(mean_squared(x, reconstruction))
 
     def raw_score(self, name, x, training=False):
-        reconstruction = self.scoring_decoder(self.scoring_encoder(x, training=training), training=training)
+        reconstruction = self.redraw(x, training)
+        if name == "local":
+            return self.local_part(x, reconstruction)
         return tf.cast(mean_squared(x, reconstruction), tf.float32)
+
+    def redraw(self, x, training=False):
+        return self.scoring_decoder(self.scoring_encoder(x, training=training), training=training)
 
     def encode(self, x):
         """Codes (batch, latent_dim) of samples, what the hybrid one-class SVM is trained on."""
@@ -107,4 +120,5 @@ class Autoencoder(Baseline):
         self.scoring_decoder(self.scoring_encoder(batch, training=True), training=True)
 
     def get_config(self):
-        return {**super().get_config(), "units": self.units, "latent_dim": self.latent_dim}
+        scored = {"score": self.score, "score_share": self.score_share}
+        return {**super().get_config(), "units": self.units, "latent_dim": self.latent_dim, **scored}

@@ -37,9 +37,15 @@ class Baseline(AnomalyDetector):
     """Epochs that the paper trains for; those of `fit` are one, as everywhere in Keras."""
 
     def __init__(
-        self, input_shape, seed: int = 0, crop: str = "stretch", clip: float | None = None, **kwargs
+        self,
+        input_shape,
+        seed: int = 0,
+        crop: str = "stretch",
+        clip: float | None = None,
+        score: str | None = None,
+        **kwargs,
     ):
-        super().__init__(input_shape, self.score_names[0], **kwargs)
+        super().__init__(input_shape, score or self.score_names[0], **kwargs)
         check_kind(type(self), self.sample_shape, type(self).__name__)
         self.seed, self.crop, self.clip = seed, crop, clip
         self._full = "float64" if self.variable_dtype == "float64" else "float32"

@@ -7,12 +7,13 @@ from agad_tf.baselines.base import Phases, batch_mean, check_kind, check_setting
 from agad_tf.baselines.losses import gradient_penalty, mean_squared
 from agad_tf.errors import InputError
 from agad_tf.models.bidirectional import BidirectionalGAN
+from agad_tf.models.local_errors import LocalErrors
 from agad_tf.networks import ConvDiscriminator
 from agad_tf.replicas import of_this_replica
 
 
 @keras.saving.register_keras_serializable("agad_tf")
-class FAnoGAN(BidirectionalGAN):
+class FAnoGAN(LocalErrors, BidirectionalGAN):
     """A generator G and critic D of normal images (WGAN-GP), then an encoder E against both (izi_f).
 
     `fit` has two phases. First D maximises D(x) − D(G(z)) less its gradient penalty, in `critic_steps` steps
@@ -25,6 +26,9 @@ class FAnoGAN(BidirectionalGAN):
         backbone, latent_dim: of G and E, as in `agad_tf.AABiGAN`; "dcgan" or "lenet".
         seed: of the noise z.
         crop: as in `agad_tf.AGAD`.
+        score: "residual" is the paper's; "local" the mean of the largest values of the map of |x − x̂|,
+            smoothed and standardised per pixel on training normals, as AGAD's; "fused" both.
+        score_share: share of the pixels that "local" averages; None is .01 where it is asked for.
 
     Attributes:
         generator, critic, encoder: G, D and E, which train.
@@ -38,7 +42,7 @@ class FAnoGAN(BidirectionalGAN):
     al., Improved Training of Wasserstein GANs, NeurIPS 2017, equation (3).
     """
 
-    score_names = ("residual",)
+    own_scores = ("residual",)
     takes_tables = False
     uses_anomalies = False
     paper_epochs = 14
@@ -50,15 +54,19 @@ class FAnoGAN(BidirectionalGAN):
         latent_dim: int = 128,
         seed: int = 0,
         crop: str = "stretch",
+        score: str = "residual",
+        score_share: float | None = None,
         **kwargs,
     ):
         check_kind(type(self), tuple(input_shape), "FAnoGAN")
-        super().__init__(input_shape, backbone, latent_dim, "residual", seed, crop, **kwargs)
+        self.offer_local(score, score_share)
+        super().__init__(input_shape, backbone, latent_dim, score, seed, crop, **kwargs)
         full = "float64" if self.variable_dtype == "float64" else "float32"
         for role, dtype in (("critic", self.dtype_policy), ("scoring_critic", full)):
             # Without batch norm, which would make a penalty of each image's gradient one of the batch's.
             setattr(self, role, ConvDiscriminator(self.sample_shape, None, dtype=dtype, name=role))
         self._pair("critic", "scoring_critic")
+        self.make_local_score()
         self.pretraining = True
         self.built = True
 
@@ -206,14 +214,19 @@ class FAnoGAN(BidirectionalGAN):
         return "residual"
 
     def raw_score(self, name, x, training=False):
+        if name == "local":
+            return self.local_part(x, self.redraw(x, training))
         code = self.scoring_encoder(x, training=training)
         image, features = self._errors(x, code, self.scoring_generator, self.scoring_critic, training)
         weight = self.settings["feature_weight"] if self.compiled else 1.0
         return tf.cast(image + weight * features, tf.float32)
 
+    def redraw(self, x, training=False):
+        return self.scoring_generator(self.scoring_encoder(x, training=training), training=training)
+
     def scoring_networks(self):
         return {scoring: getattr(self, scoring) for _, scoring in self._pairs}
 
     def get_config(self):
-        config = super().get_config()
-        return {name: value for name, value in config.items() if name not in ("score", "clip")}
+        config = {**super().get_config(), "score_share": self.score_share}
+        return {name: value for name, value in config.items() if name != "clip"}

@@ -6,12 +6,13 @@ import tensorflow as tf
 from agad_tf.baselines.base import Baseline, batch_mean, check_settings
 from agad_tf.baselines.losses import cross_entropy, mean_squared
 from agad_tf.losses.agad import contextual_loss
+from agad_tf.models.local_errors import LocalErrors
 from agad_tf.models.updates import reinitialise_below
 from agad_tf.networks import ConvDiscriminator, ConvEncoder, EncoderDecoder
 
 
 @keras.saving.register_keras_serializable("agad_tf")
-class GANomaly(Baseline):
+class GANomaly(LocalErrors, Baseline):
     """A generator G that encodes and decodes normal images, an encoder E of its output, a discriminator D.
 
     With z = G_E(x), x̂ = G_D(z), ẑ = E(x̂) and f the features of D before its output, G and E minimise
@@ -23,6 +24,9 @@ class GANomaly(Baseline):
         latent_dim: length of z.
         seed: of the initial weights, and of those D gets when it is re-initialised.
         crop: as in `agad_tf.AGAD`.
+        score: "latent" is the paper's; "local" the mean of the largest values of the map of |x − x̂|, smoothed
+            and standardised per pixel on training normals, as AGAD's; "fused" both.
+        score_share: share of the pixels that "local" averages; None is .01 where it is asked for.
 
     Attributes:
         generator, encoder, discriminator: G, E and D; scoring_generator, scoring_encoder: what scores.
@@ -33,17 +37,28 @@ class GANomaly(Baseline):
     Source: Akçay et al., GANomaly, ACCV 2018, equations (1) to (5).
     """
 
-    score_names = ("latent",)
+    own_scores = ("latent",)
     value_range = (-1.0, 1.0)
     uses_anomalies = False
     paper_epochs = 15
 
-    def __init__(self, input_shape, latent_dim: int = 100, seed: int = 0, crop: str = "stretch", **kwargs):
-        super().__init__(input_shape, seed, crop, **kwargs)
+    def __init__(
+        self,
+        input_shape,
+        latent_dim: int = 100,
+        seed: int = 0,
+        crop: str = "stretch",
+        score: str = "latent",
+        score_share: float | None = None,
+        **kwargs,
+    ):
+        self.offer_local(score, score_share)
+        super().__init__(input_shape, seed, crop, score=score, **kwargs)
         self.latent_dim = int(latent_dim)
         self._make("generator", EncoderDecoder, self.sample_shape, latent_dim=self.latent_dim)
         self._make("encoder", ConvEncoder, self.sample_shape, latent_dim=self.latent_dim)
         self._make("discriminator", ConvDiscriminator, self.sample_shape, scores=False)
+        self.make_local_score()
         self.built = True
 
     def trained_by(self):
@@ -140,18 +155,24 @@ class GANomaly(Baseline):
     def raw_score(self, name, x, training=False):
         code = self.scoring_generator.encode(x, training=training)
         reconstruction = self.scoring_generator.decode(code, training=training)
+        if name == "local":
+            return self.local_part(x, reconstruction)
         return tf.cast(
             mean_squared(code, self.scoring_encoder(reconstruction, training=training)), tf.float32
         )
 
+    def redraw(self, x, training=False):
+        return self.scoring_generator(x, training=training)
+
     def reconstruct(self, x):
         """x̂, (batch, height, width, channels) in [−1, 1]."""
-        return self.scoring_generator(self.preprocess(tf.convert_to_tensor(x)), training=False)
+        return self.redraw(self.preprocess(tf.convert_to_tensor(x)))
 
     def observe(self, batch):
         self.scoring_encoder(self.scoring_generator(batch, training=True), training=True)
 
     def get_config(self):
-        config = {**super().get_config(), "latent_dim": self.latent_dim}
+        scored = {"score": self.score, "score_share": self.score_share}
+        config = {**super().get_config(), "latent_dim": self.latent_dim, **scored}
         del config["clip"]
         return config

@@ -22,6 +22,8 @@ class SkipGANomaly(AGAD):
         backbone: generator, as in `agad_tf.AGAD`; the paper's is a UNet.
         seed: of the values a discriminator gets when it is re-initialised.
         crop: as in `agad_tf.AGAD`.
+        score: "weighted" is the paper's; "local" that of `agad_tf.AGAD`; "fused" both.
+        score_share: share of the pixels that "local" averages; None is .01 where it is asked for.
 
     Attributes:
         generator, discriminator: G and D; scoring_generator, scoring_discriminator: what scores.
@@ -33,15 +35,26 @@ class SkipGANomaly(AGAD):
     batch norm is put in inference mode, which here it always is.
     """
 
-    score_names = ("weighted",)
+    own_scores = ("weighted",)
     uses_anomalies = False
     guarded_error = None
     paper_epochs = 15
     reconstruction_share = 0.9
     """λ of A(x) = λ R(x) + (1 − λ) L(x)."""
 
-    def __init__(self, input_shape, backbone: str = "unet", seed: int = 0, crop: str = "stretch", **kwargs):
-        super().__init__(input_shape, backbone, score="weighted", seed=seed, crop=crop, **kwargs)
+    def __init__(
+        self,
+        input_shape,
+        backbone: str = "unet",
+        seed: int = 0,
+        crop: str = "stretch",
+        score: str = "weighted",
+        score_share: float | None = None,
+        **kwargs,
+    ):
+        super().__init__(
+            input_shape, backbone, score=score, seed=seed, crop=crop, score_share=score_share, **kwargs
+        )
 
     def compile(
         self,
@@ -90,20 +103,21 @@ class SkipGANomaly(AGAD):
         return super().fit(x, y, batch_size, epochs, min_anomalies=min_anomalies, **kwargs)
 
     def raw_scores(self, names, x, training=False):
-        reconstruction = self.scoring_generator(x, training=training)
+        reconstruction = self.redraw(x, training)
+        return [self._part(name, x, reconstruction, training) for name in names]
+
+    def _part(self, name, x, reconstruction, training):
+        if name == "local":
+            return self.local_part(x, reconstruction)
         _, features = self.scoring_discriminator(x, training=training)
         _, features_hat = self.scoring_discriminator(reconstruction, training=training)
         residual = tf.cast(mean_squared(x, reconstruction), tf.float32)
         latent = tf.cast(mean_squared(features, features_hat), tf.float32)
-        return [self.reconstruction_share * residual + (1 - self.reconstruction_share) * latent]
+        return self.reconstruction_share * residual + (1 - self.reconstruction_share) * latent
 
     def scoring_networks(self):
         return {scoring: getattr(self, scoring) for _, scoring in self._pairs}
 
     def get_config(self):
         config = super().get_config()
-        return {
-            name: value
-            for name, value in config.items()
-            if name not in ("bn_strategy", "batch_norm", "score")
-        }
+        return {name: value for name, value in config.items() if name not in ("bn_strategy", "batch_norm")}

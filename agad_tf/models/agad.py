@@ -6,10 +6,10 @@ import keras
 import tensorflow as tf
 
 from agad_tf.errors import InputError
-from agad_tf.layers import BN_STRATEGIES, LocalScore
+from agad_tf.layers import BN_STRATEGIES
 from agad_tf.losses import agad as losses
 from agad_tf.losses.reduction import group_means
-from agad_tf.models.agad_scorer import FLOOR, SMOOTHING, AGADScorer
+from agad_tf.models.agad_scorer import AGADScorer
 from agad_tf.models.inputs import preprocessing
 from agad_tf.models.updates import reinitialise_below
 from agad_tf.networks import BACKBONES, PatchDiscriminator
@@ -92,11 +92,7 @@ class AGAD(AGADScorer):
         score_share: float | None = 0.01,
         **kwargs,
     ):
-        if score_share is not None and not 0 < score_share <= 1:
-            raise InputError(
-                f"score_share expects a share above 0 and up to 1, or None, received {score_share}"
-            )
-        self.score_share = score_share  # before the rest: it says which scores there are
+        self.offer_local(score, score_share)  # before the rest: it says which scores there are
         super().__init__(input_shape, score, **kwargs)
         if bn_strategy not in BN_STRATEGIES:
             raise InputError(
@@ -119,9 +115,7 @@ class AGAD(AGADScorer):
             setattr(self, network.name, network)
         self._pair("generator", "scoring_generator")
         self._pair("discriminator", "scoring_discriminator")
-        if score_share is not None:
-            self.local_score = LocalScore(SMOOTHING, score_share, FLOOR, dtype="float32", name="local_score")
-            self.local_score.build((None, *self.sample_shape[:2], 1))
+        self.make_local_score()
         self.built = True
 
     @property

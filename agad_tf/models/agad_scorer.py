@@ -3,12 +3,7 @@
 import tensorflow as tf
 
 from agad_tf.models.detector import AnomalyDetector
-
-SMOOTHING = 1.5 / 64
-"""Deviation of the Gaussian that the local score smooths error maps with, as a share of the shorter side."""
-
-FLOOR = 0.01
-"""Added to each pixel's deviation of errors: where normals are redrawn perfectly, noise is not news."""
+from agad_tf.models.local_errors import LocalErrors
 
 BEFORE_LOCAL = ("reconstruction", "discriminator")
 """The scores of files made before there was a local one, and the parts of their fused score."""
@@ -19,13 +14,10 @@ PHOTOGRAPHS = 64
 READ_RECONSTRUCTIONS = {"reconstruction", "local"}
 
 
-class AGADScorer(AnomalyDetector):
+class AGADScorer(LocalErrors, AnomalyDetector):
     """What scores in `AGAD`, which makes the networks and trains them."""
 
-    @property
-    def score_names(self):
-        """The parts that the score may be."""
-        return BEFORE_LOCAL if self.score_share is None else (*BEFORE_LOCAL, "local")
+    own_scores = BEFORE_LOCAL
 
     def raw_score(self, name, x, training=False):
         return self.raw_scores((name,), x, training)[0]
@@ -33,7 +25,7 @@ class AGADScorer(AnomalyDetector):
     def raw_scores(self, names, x, training=False):
         reconstruction = None
         if READ_RECONSTRUCTIONS.intersection(names):
-            reconstruction = self.scoring_generator(x, training=training)
+            reconstruction = self.redraw(x, training)
         return [self._part(name, x, reconstruction, training) for name in names]
 
     def _part(self, name, x, reconstruction, training):
@@ -41,20 +33,9 @@ class AGADScorer(AnomalyDetector):
             logit, _ = self.scoring_discriminator(x, training=training)
             return -tf.cast(logit, tf.float32)
         if name == "local":
-            return self.local_score(error_maps(x, reconstruction)[..., None])[:, 0]
+            return self.local_part(x, reconstruction)
         difference = tf.cast(x, tf.float32) - tf.cast(reconstruction, tf.float32)
         return tf.sqrt(tf.reduce_sum(tf.square(difference), axis=[1, 2, 3]))
-
-    @property
-    def scoring_state(self):
-        local = ("local_score.mean", "local_score.deviation") if "local" in self.parts_of_score else ()
-        return (*super().scoring_state, *local)
-
-    def standardise_maps(self, batches):
-        # Validations between epochs read the chosen score alone.
-        if self.score_share is not None and ("local" in self.parts_of_score or not self._fitting):
-            maps = (error_maps(batch, self.scoring_generator(batch, training=False)) for batch in batches)
-            self.local_score.adapt(errors[..., None] for errors in maps)
 
     def choose_score(self, has_anomalies):
         if self.settings.get("literal") or self.score_share is None:
@@ -63,9 +44,12 @@ class AGADScorer(AnomalyDetector):
             return "fused"
         return "local" if min(self.sample_shape[:2]) >= PHOTOGRAPHS else "reconstruction"
 
+    def redraw(self, x, training=False):
+        return self.scoring_generator(x, training=training)
+
     def reconstruct(self, x):
         """G(x), (batch, height, width, channels) in [−1, 1]."""
-        return self.scoring_generator(self.preprocess(tf.convert_to_tensor(x)), training=False)
+        return self.redraw(self.preprocess(tf.convert_to_tensor(x)))
 
     def scoring_networks(self):
         networks = {}
@@ -79,9 +63,3 @@ class AGADScorer(AnomalyDetector):
         # Both, whichever is scored with: `explain` shows the generator of any score.
         self.scoring_generator(batch, training=True)
         self.scoring_discriminator(batch, training=True)
-
-
-def error_maps(x: tf.Tensor, reconstruction: tf.Tensor) -> tf.Tensor:
-    """|x − x̂| averaged over channels, (batch, height, width) float32."""
-    difference = tf.cast(x, tf.float32) - tf.cast(reconstruction, tf.float32)
-    return tf.reduce_mean(tf.abs(difference), axis=-1)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from agad_tf.data.rendered.scene import Frame, Part, Pose, around, between, blob, bump
+from agad_tf.data.rendered.scene import Flaw, Frame, Part, Pose, around, blob, bump
 
 KINDS = ("broken_thread", "hole", "knot", "oil")
 _PITCH = 8.0
@@ -15,7 +15,7 @@ MARGIN = 1.25
 """Grid that it is drawn on, in pictures."""
 
 
-def part(frame: Frame, number: int, kind: str | None, rng: np.random.Generator, flaw: np.random.Generator):
+def part(frame: Frame, number: int, kind: str | None, rng: np.random.Generator, flaw: Flaw):
     """Weaves one piece of cloth; `rng` makes the cloth, `flaw` its defect."""
     x, y = frame.grid()
     # Threads are never quite straight, nor all of one thickness.
@@ -55,7 +55,7 @@ def background(frame: Frame, rng: np.random.Generator) -> None:
     return
 
 
-def _place(frame: Frame, flaw: np.random.Generator, margin: float) -> tuple[float, float]:
+def _place(frame: Frame, flaw: Flaw, margin: float) -> tuple[float, float]:
     """Where every pose still shows it."""
     # The frame is larger than the picture by a quarter; poses move it by up to 20 more.
     half_width = 0.4 * frame.width / frame.scale - 34 - margin
@@ -63,9 +63,9 @@ def _place(frame: Frame, flaw: np.random.Generator, margin: float) -> tuple[floa
     return flaw.uniform(-half_width, half_width), flaw.uniform(-half_height, half_height)
 
 
-def _broken_thread(cloth: Part, flaw: np.random.Generator, weft: np.ndarray, over, height) -> None:
+def _broken_thread(cloth: Part, flaw: Flaw, weft: np.ndarray, over, height) -> None:
     """One weft thread is missing along a stretch: the warp shows, and the gap is dark."""
-    length = between(flaw, 24, 150)
+    length = flaw.size(24, 150)
     x, y = _place(cloth.frame, flaw, min(length / 2, 60))
     across, _ = cloth.frame.grid()
     thread = math.floor(y / _PITCH + 256)
@@ -77,8 +77,8 @@ def _broken_thread(cloth: Part, flaw: np.random.Generator, weft: np.ndarray, ove
     cloth.mark(gap)
 
 
-def _hole(cloth: Part, flaw: np.random.Generator) -> None:
-    radius = between(flaw, 3, 11)
+def _hole(cloth: Part, flaw: Flaw) -> None:
+    radius = flaw.size(3, 11)
     x, y = _place(cloth.frame, flaw, radius)
     shape, ends = cloth.frame.pen(), cloth.frame.pen()
     shape.polygon(blob(flaw, x, y, radius, 11))
@@ -94,8 +94,8 @@ def _hole(cloth: Part, flaw: np.random.Generator) -> None:
     cloth.mark(around(cloth.frame, np.maximum(shape, ends)))
 
 
-def _knot(cloth: Part, flaw: np.random.Generator) -> None:
-    radius = between(flaw, 4, 10)
+def _knot(cloth: Part, flaw: Flaw) -> None:
+    radius = flaw.size(4, 10)
     x, y = _place(cloth.frame, flaw, radius)
     hill = bump(cloth.frame, x, y, radius)
     fuzz = np.clip(np.float32(0.75) + np.float32(0.3) * cloth.frame.noise(flaw, 2, 2), 0, 1)
@@ -104,8 +104,8 @@ def _knot(cloth: Part, flaw: np.random.Generator) -> None:
     cloth.mark((hill > 0).astype(np.float32))
 
 
-def _oil(cloth: Part, flaw: np.random.Generator) -> None:
-    radius = between(flaw, 5, 36)
+def _oil(cloth: Part, flaw: Flaw) -> None:
+    radius = flaw.size(5, 36)
     x, y = _place(cloth.frame, flaw, min(radius, 24))
     shape, wide = cloth.frame.pen(), cloth.frame.pen()
     shape.polygon(blob(flaw, x, y, radius))

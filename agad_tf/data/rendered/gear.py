@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from agad_tf.data.rendered.scene import Frame, Part, Pose, around, between, blob, stamp
+from agad_tf.data.rendered.scene import Flaw, Frame, Part, Pose, around, blob, stamp
 
 KINDS = ("broken_tooth", "crack", "rust", "swarf")
 _TEETH, _TIP, _ROOT = 28, 196, 172
@@ -16,7 +16,7 @@ MARGIN = 1.0
 """Grid that it is drawn on, in pictures."""
 
 
-def part(frame: Frame, number: int, kind: str | None, rng: np.random.Generator, flaw: np.random.Generator):
+def part(frame: Frame, number: int, kind: str | None, rng: np.random.Generator, flaw: Flaw):
     """Draws one gear; `rng` makes the gear, `flaw` its defect."""
     outline = _outline()
     body = frame.pen()
@@ -86,10 +86,10 @@ def _holes() -> list[tuple[float, float]]:
     return [(_CIRCLE * math.cos(turn), _CIRCLE * math.sin(turn)) for turn in turns]
 
 
-def _lost_tooth(frame: Frame, whole: np.ndarray, flaw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _lost_tooth(frame: Frame, whole: np.ndarray, flaw: Flaw) -> tuple[np.ndarray, np.ndarray]:
     """A tooth, or a corner of one, that has broken off: (what is gone, mask)."""
     turn = 2 * math.pi * (int(flaw.integers(_TEETH)) + flaw.uniform(-0.2, 0.2)) / _TEETH
-    size = between(flaw, 6, 17)
+    size = flaw.size(6, 17)
     distance = _TIP + 1.5
     x, y = distance * math.cos(turn), distance * math.sin(turn)
     gone = frame.pen()
@@ -98,7 +98,7 @@ def _lost_tooth(frame: Frame, whole: np.ndarray, flaw: np.random.Generator) -> t
     return gone, around(frame, gone * whole)
 
 
-def _place(flaw: np.random.Generator, margin: float) -> tuple[float, float]:
+def _place(flaw: Flaw, margin: float) -> tuple[float, float]:
     """A place on the metal, clear of bore and holes."""
     while True:
         distance, turn = flaw.uniform(_BORE + 14 + margin, _ROOT - margin), flaw.uniform(0, 2 * math.pi)
@@ -107,20 +107,20 @@ def _place(flaw: np.random.Generator, margin: float) -> tuple[float, float]:
             return x, y
 
 
-def _crack(gear: Part, flaw: np.random.Generator) -> None:
+def _crack(gear: Part, flaw: Flaw) -> None:
     """Starts at a hole or at the bore, and runs outwards in a zigzag."""
     starts = [(x, y, _HOLE) for x, y in _holes()] + [(0.0, 0.0, _BORE + 2.0)]
     x, y, radius = starts[int(flaw.integers(len(starts)))]
     turn = flaw.uniform(0, 2 * math.pi)
     x, y = x + radius * math.cos(turn), y + radius * math.sin(turn)
     steps = 7
-    length = between(flaw, 14, 46) / steps
+    length = flaw.size(14, 46) / steps
     points = [(x, y)]
     for _ in range(steps):
         turn += flaw.normal(0, 0.38)
         x, y = x + length * math.cos(turn), y + length * math.sin(turn)
         points.append((x, y))
-    width = between(flaw, 1.2, 2.2)
+    width = flaw.size(1.2, 2.2)
     line, wide = gear.frame.pen(), gear.frame.pen()
     line.line(points, width)
     wide.line(points, width + 5)
@@ -131,8 +131,8 @@ def _crack(gear: Part, flaw: np.random.Generator) -> None:
     gear.mark(wide)
 
 
-def _rust(gear: Part, flaw: np.random.Generator) -> None:
-    radius = between(flaw, 4, 24)
+def _rust(gear: Part, flaw: Flaw) -> None:
+    radius = flaw.size(4, 24)
     x, y = _place(flaw, min(radius, 12))
     shape, wide = gear.frame.pen(), gear.frame.pen()
     shape.polygon(blob(flaw, x, y, radius))
@@ -144,9 +144,9 @@ def _rust(gear: Part, flaw: np.random.Generator) -> None:
     gear.mark(np.where(film > 0.04, wide, 0).astype(np.float32))
 
 
-def _swarf(gear: Part, flaw: np.random.Generator) -> None:
+def _swarf(gear: Part, flaw: Flaw) -> None:
     """A curl of metal from the lathe that lies on the gear."""
-    reach = between(flaw, 5, 18)
+    reach = flaw.size(5, 18)
     x, y = _place(flaw, 6)
     start, sweep = flaw.uniform(0, 2 * math.pi), flaw.uniform(2.2, 5.2)
     points = []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agad_tf.data.rendered import fabric, gear, plate
-from agad_tf.data.rendered.scene import DESIGN_HEIGHT, DESIGN_WIDTH, Frame, photograph
+from agad_tf.data.rendered.scene import DESIGN_HEIGHT, DESIGN_WIDTH, Flaw, Frame, photograph
 from agad_tf.errors import InputError
 
 _MODULES = {"fabric": fabric, "gear": gear, "plate": plate}
@@ -49,6 +49,7 @@ def render(
     seed: int = 0,
     size: tuple[int, int] = (DESIGN_HEIGHT, DESIGN_WIDTH),
     photos_per_part: int = 2,
+    defect_scale: float = 1.0,
 ) -> Photos:
     """Renders photographs of one object. The same arguments give the same pixels.
 
@@ -59,6 +60,7 @@ def render(
         seed: another one gives other parts, 0 or more.
         size: (height, width) in pixels, each at least 32. Parts and defects scale with it.
         photos_per_part: photographs of each part; the last part of a kind may have fewer.
+        defect_scale: factor of the defects' sizes, from 1 to 3.
 
     Returns:
         The photographs.
@@ -67,7 +69,7 @@ def render(
         InputError: an unknown object or kind, or a number out of range.
     """
     defects = dict(defects or {})
-    module = _check(name, n_normal, defects, seed, size, photos_per_part)
+    module = _check(name, n_normal, defects, seed, size, photos_per_part, defect_scale)
     height, width = (int(side) for side in size)
     picture = Frame(height, width, min(width / DESIGN_WIDTH, height / DESIGN_HEIGHT))
     drawn = _wider(picture, module.MARGIN)
@@ -90,9 +92,10 @@ def render(
     def shoot(index_of_part: int) -> None:
         rows = parts[index_of_part]
         kind = str(kinds[rows[0]])
-        streams = [np.random.default_rng([seed, object_id, purpose, index_of_part]) for purpose in (1, 2)]
+        rng = np.random.default_rng([seed, object_id, 1, index_of_part])
+        flaw = Flaw([seed, object_id, 2, index_of_part], defect_scale)
         number = int(drawn_numbers[index_of_part % _NUMBERS])
-        part = module.part(drawn, number, None if kind == NORMAL else kind, *streams)
+        part = module.part(drawn, number, None if kind == NORMAL else kind, rng, flaw)
         for index, row in enumerate(rows):
             rng = np.random.default_rng([seed, object_id, 3, index_of_part, index])
             pose = module.pose(rng)
@@ -124,7 +127,7 @@ def _crop(ground: np.ndarray | None, picture: Frame, rng: np.random.Generator) -
     return ground[top : top + picture.height, left : left + picture.width]
 
 
-def _check(name, n_normal, defects, seed, size, photos_per_part):
+def _check(name, n_normal, defects, seed, size, photos_per_part, defect_scale):
     if name not in _MODULES:
         raise InputError(f"expected an object of {', '.join(_MODULES)}, received '{name}'")
     unknown = sorted(set(defects) - set(OBJECTS[name]))
@@ -142,6 +145,8 @@ def _check(name, n_normal, defects, seed, size, photos_per_part):
             raise InputError(f"expected {what} as a whole number of {least} or more, received {value!r}")
     if np.shape(size) != (2,) or any(side < 32 for side in size):
         raise InputError(f"expected size as (height, width) of at least 32 pixels, received {size!r}")
+    if not 1 <= defect_scale <= 3:
+        raise InputError(f"expected defect_scale from 1 to 3, received {defect_scale!r}")
     if n_normal + sum(defects.values()) == 0:
         raise InputError("expected at least one photograph, received n_normal 0 and no defects")
     return _MODULES[name]

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from agad_tf.data.rendered.scene import Frame, Part, Pose, around, between, blob, bump, stamp
+from agad_tf.data.rendered.scene import Flaw, Frame, Part, Pose, around, blob, bump, stamp
 
 KINDS = ("burr", "dent", "scratch", "stain")
 _HALF_WIDTH, _HALF_HEIGHT, _CORNER = 226, 166, 34
@@ -16,7 +16,7 @@ MARGIN = 1.0
 """Grid that it is drawn on, in pictures."""
 
 
-def part(frame: Frame, number: int, kind: str | None, rng: np.random.Generator, flaw: np.random.Generator):
+def part(frame: Frame, number: int, kind: str | None, rng: np.random.Generator, flaw: Flaw):
     """Draws one plate; `rng` makes the plate, `flaw` its defect."""
     body = frame.pen()
     _rounded(body, _HALF_WIDTH, _HALF_HEIGHT, _CORNER)
@@ -83,7 +83,7 @@ def _rounded(pen, half_width: float, half_height: float, corner: float) -> None:
         pen.polygon([(-w, -h), (w, -h), (w, h), (-w, h)])
 
 
-def _spot(flaw: np.random.Generator, margin: float) -> tuple[float, float]:
+def _spot(flaw: Flaw, margin: float) -> tuple[float, float]:
     """A place on the metal, clear of the holes and of the number."""
     while True:
         x = flaw.uniform(margin - _HALF_WIDTH, _HALF_WIDTH - margin)
@@ -94,11 +94,11 @@ def _spot(flaw: np.random.Generator, margin: float) -> tuple[float, float]:
             return x, y
 
 
-def _burr(frame: Frame, holes, flaw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _burr(frame: Frame, holes, flaw: Flaw) -> tuple[np.ndarray, np.ndarray]:
     """Metal left in one of the holes: (cover, mask)."""
     places = [*((x, y, _HOLE) for x, y in holes), (0.0, 0.0, _BORE)]
     x, y, radius = places[int(flaw.integers(len(places)))]
-    size, turn = between(flaw, 4, 11), flaw.uniform(0, 2 * math.pi)
+    size, turn = flaw.size(4, 11), flaw.uniform(0, 2 * math.pi)
     centre, x, y = (x, y), x + radius * math.cos(turn), y + radius * math.sin(turn)
     hole, metal = frame.pen(), frame.pen()
     hole.circle(*centre, radius)
@@ -107,14 +107,14 @@ def _burr(frame: Frame, holes, flaw: np.random.Generator) -> tuple[np.ndarray, n
     return metal, around(frame, metal * hole.layer())
 
 
-def _scratch(plate: Part, flaw: np.random.Generator) -> None:
+def _scratch(plate: Part, flaw: Flaw) -> None:
     x, y = _spot(flaw, 8)
-    turn, length, bend = flaw.uniform(0, 2 * math.pi), between(flaw, 24, 130), flaw.normal(0, 0.25)
+    turn, length, bend = flaw.uniform(0, 2 * math.pi), flaw.size(24, 130), flaw.normal(0, 0.25)
     points = []
     for step in np.linspace(-0.5, 0.5, 14).tolist():
         angle = turn + bend * step
         points.append((x + length * step * math.cos(angle), y + length * step * math.sin(angle)))
-    width = between(flaw, 1.2, 2.6)
+    width = flaw.size(1.2, 2.6)
     groove, wide = plate.frame.pen(), plate.frame.pen()
     groove.line(points, width)
     wide.line(points, width + 5)
@@ -125,8 +125,8 @@ def _scratch(plate: Part, flaw: np.random.Generator) -> None:
     plate.mark(wide)
 
 
-def _stain(plate: Part, flaw: np.random.Generator) -> None:
-    radius = between(flaw, 4, 30)
+def _stain(plate: Part, flaw: Flaw) -> None:
+    radius = flaw.size(4, 30)
     x, y = _spot(flaw, min(radius, 22))
     shape, wide = plate.frame.pen(), plate.frame.pen()
     shape.polygon(blob(flaw, x, y, radius))
@@ -139,8 +139,8 @@ def _stain(plate: Part, flaw: np.random.Generator) -> None:
     plate.mark(np.where(film > 0.04, wide, 0).astype(np.float32))
 
 
-def _dent(plate: Part, flaw: np.random.Generator) -> None:
-    radius = between(flaw, 5, 20)
+def _dent(plate: Part, flaw: Flaw) -> None:
+    radius = flaw.size(5, 20)
     x, y = _spot(flaw, radius)
     hill = bump(plate.frame, x, y, radius)
     rim = bump(plate.frame, x, y, 1.35 * radius)

@@ -272,6 +272,18 @@ def around(frame: Frame, layer: np.ndarray, reach: float = 1.5) -> np.ndarray:
     return (soft > 12).astype(np.float32)
 
 
-def between(rng: np.random.Generator, low: float, high: float) -> float:
-    """A size from `low` to `high`, small ones as often as large ones (uniform in the logarithm)."""
-    return low * (high / low) ** rng.random()
+class Flaw(np.random.Generator):
+    """Draws what is random about a defect.
+
+    Args:
+        seed: numbers that it follows from.
+        scale: factor of sizes.
+    """
+
+    def __init__(self, seed: Sequence[int], scale: float = 1.0) -> None:
+        super().__init__(np.random.PCG64(seed))
+        self._scale = scale
+
+    def size(self, low: float, high: float) -> float:
+        """From `low` to `high` times the scale, small ones as often as large ones."""
+        return self._scale * low * (high / low) ** self.random()
