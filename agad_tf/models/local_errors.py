@@ -29,6 +29,7 @@ class LocalErrors:
     own_scores: tuple[str, ...]
     """The parts besides `local`."""
     score_share: float | None = None
+    local_score: LocalScore | None = None
 
     @property
     def score_names(self):

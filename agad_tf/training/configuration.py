@@ -19,6 +19,7 @@ from agad_tf.models import AGAD, AABiGAN, AABiGANNeighbours, AnomalyDetector, Fe
 from agad_tf.training import hardware, loading
 from agad_tf.training.beside import beside
 from agad_tf.training.checkpoints import Checkpoints
+from agad_tf.training.kinds import is_wanted
 
 DETECTORS: dict[str, type[AnomalyDetector]] = {
     "agad": AGAD,
@@ -262,7 +263,7 @@ def _parameters(detector: str) -> dict[str, dict[str, inspect.Parameter]]:
         "calibration": {name: value for name, value in calibration.items() if name not in given},
         "hardware": _signature(hardware.prepare),
         "checkpoints": _signature(Checkpoints.__init__),
-        "report": _signature(beside),
+        "report": _signature(beside) | _signature(is_wanted),
     }
 
 

@@ -28,8 +28,9 @@ from agad_tf.training.callbacks import ProgressBar
 from agad_tf.training.checkpoints import Checkpoints
 from agad_tf.training.configuration import DETECTORS, Configuration, calibration_defaults
 from agad_tf.training.directory import CHECKPOINTS, check_free, has_trained, run_directory, write_json
+from agad_tf.training.estimate import tell
 from agad_tf.training.evaluate import calibrate, calibration_problem, held_out_scores, judge
-from agad_tf.training.kinds import leave_one_kind_out
+from agad_tf.training.kinds import caution, is_wanted, leave_one_kind_out
 from agad_tf.training.known_samples import KnownSamples
 from agad_tf.training.loading import default_image_size
 from agad_tf.training.localisation import check_masks
@@ -106,10 +107,16 @@ def train(
         for words in filter(None, (why, chosen)):
             print(f"{samples.name}: {words}", file=sys.stderr)
         print(inspection.table(data), file=sys.stderr)
-    # Before networks are built: a seed fixes their first weights.
-    keras.utils.set_random_seed(configuration["fit"]["seed"])
     with strategy.scope():
-        model = build(configuration, samples)
+        model = build_anew(configuration, samples)
+    report = configuration["report"]
+    words = caution(model, samples, split, report["left_out"])
+    if progress and words is not None:
+        print(f"note: {words}", file=sys.stderr)
+    if progress and strategy.num_replicas_in_sync == 1:
+        told = tell(model, configuration, len(split.train_normal), len(split.train_anomaly))
+        if told is not None:
+            print(told, file=sys.stderr)
     with run_directory(path, resume, chief) as partial:
         checkpoints = Checkpoints(
             partial / CHECKPOINTS,
@@ -143,17 +150,17 @@ def train(
         evaluation = judge(model, samples, split, calibration)
         StoredScores.of(split, held_out, evaluation.scores, model.score).save(partial / stored_scores.FILE)
         metrics = evaluation.metrics
-        if isinstance(model, FeatureDiscriminator) and strategy.num_replicas_in_sync == 1:
+        if is_wanted(evaluation, left_out=report["left_out"]) and strategy.num_replicas_in_sync == 1:
             metrics |= leave_one_kind_out(
                 model,
-                lambda: build(configuration, samples),
+                lambda: build_anew(configuration, samples),
                 configuration["fit"],
                 samples,
                 split,
                 partial / FEATURES,
             )
         shutil.rmtree(partial / FEATURES, ignore_errors=True)  # other detectors have none
-        simple = beside(evaluation, **configuration["report"]) if chief else None
+        simple = beside(evaluation, baseline=report["baseline"]) if chief else None
         if simple is not None:
             metrics["baseline"] = simple
             write_json(partial / BASELINE, simple)
@@ -191,6 +198,12 @@ def data_identity(samples: Samples, split: Split) -> str:
     for part in ("train", "validation"):
         digest.update(samples.digests[split.labelled(part)[0]].tobytes())
     return digest.hexdigest()
+
+
+def build_anew(configuration: Configuration, samples: Samples) -> AnomalyDetector:
+    """As `build`, with the first weights that the seed of the configuration fixes."""
+    keras.utils.set_random_seed(configuration["fit"]["seed"])
+    return build(configuration, samples)
 
 
 def build(configuration: Configuration, samples: Samples) -> AnomalyDetector:

@@ -1,12 +1,17 @@
 """Each kind of labelled defects is left out once, and looked for."""
 
+from types import SimpleNamespace
+
 import feature_cases
 import numpy as np
+import pytest
 
+from agad_tf import AGAD
 from agad_tf.data.samples import Samples
 from agad_tf.data.splits.split import Split
 from agad_tf.evaluation.wording import in_percent, kinds_line
-from agad_tf.training.kinds import KEPT, leave_one_kind_out
+from agad_tf.models import FeatureDiscriminator
+from agad_tf.training.kinds import KEPT, caution, is_wanted, leave_one_kind_out
 
 
 def made(kinds=("bar", "spot"), held_out=8):
@@ -78,3 +83,68 @@ def test_labels_that_lose_are_told():
 def test_one_kind_many_kinds_or_no_held_out_normals_report_nothing():
     for samples, split in (made(("bar",)), made(held_out=0), made("abcdef")):
         assert leave_one_kind_out(None, None, {}, samples, split) == {}
+
+
+class Average:
+    """Learns the mean of its normals, and of its anomalies where it sees some, as a detector would."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def fit(self, x, y, verbose=0):
+        self.seen.append((int((y == 0).sum()), int(y.sum())))
+        self.normal = x[y == 0].mean(axis=0)
+        self.anomaly = x[y == 1].mean(axis=0) if y.any() else None
+
+    def predict(self, x, verbose=0):
+        far = np.abs(x - self.normal).mean(axis=(1, 2, 3))
+        return far if self.anomaly is None else far - np.abs(x - self.anomaly).mean(axis=(1, 2, 3))
+
+
+def test_a_score_without_a_part_for_labels_is_trained_once_more_without_any():
+    samples, split = made()
+    seen = []
+    metrics = leave_one_kind_out(None, lambda: Average(seen), {}, samples, split)
+    assert seen == [(24, 6), (24, 0), (24, 6)]
+    x = samples.x.astype(np.float64)
+    plain = Average([])
+    plain.fit(x[:24], np.zeros(24))
+    for name, left, other in (("bar", slice(32, 38), slice(38, 44)), ("spot", slice(38, 44), slice(32, 38))):
+        taught = Average([])
+        taught.fit(np.concatenate([x[:24], x[other]]), np.repeat([0, 1], [24, 6]))
+        held_out = np.concatenate([x[24:32], x[left]])
+        found = metrics["leave_one_kind_out"][name]
+        for key, model in (("auroc", taught), ("auroc_without_labels", plain)):
+            scores = model.predict(held_out)
+            pairs = scores[8:, None] - scores[None, :8]
+            assert found[key] == pytest.approx(np.mean((pairs > 0) + 0.5 * (pairs == 0)))
+
+
+def of(kind, uses_anomalies=True, **attributes):
+    """An evaluation whose model is of a kind, without making one."""
+    model = kind.__new__(kind)
+    for name, value in attributes.items():
+        object.__setattr__(model, name, value)
+    object.__setattr__(model, "uses_anomalies", uses_anomalies)
+    return SimpleNamespace(model=model)
+
+
+def test_kinds_are_left_out_where_that_is_cheap_or_asked_for():
+    features, agad = of(FeatureDiscriminator), of(AGAD)
+    assert is_wanted(features)
+    assert not is_wanted(features, left_out=False)
+    assert is_wanted(agad, left_out=True)
+    assert not is_wanted(agad)
+    assert not is_wanted(of(AGAD, uses_anomalies=False), left_out=True)
+
+
+def test_labelled_photographs_are_warned_of():
+    samples, split = made()
+    photographs, digits = (of(AGAD, sample_shape=(side, side, 1)).model for side in (64, 32))
+    words = caution(photographs, samples, split, None)
+    assert "--gamma 0 trains without them" in words
+    assert "--set left_out=true says what they are worth, by 3 more trainings" in words
+    assert "left_out" not in caution(photographs, *made(("bar",)), None)
+    assert caution(photographs, samples, split, True) is None  # it will be measured
+    assert caution(digits, samples, split, None) is None
+    assert caution(of(FeatureDiscriminator, sample_shape=(64, 64, 1)).model, samples, split, None) is None
