@@ -1,7 +1,7 @@
 """AGAD's scores from the same weights: the whole error, its largest places, the discriminator, their sums.
 
-Short runs with narrow networks, a minute or two each on one core. Development problems only: the default of
-`score` was chosen on them.
+Short runs with narrow networks, about a minute each on one core at 64 pixels. Development problems only: the
+default of `score` was chosen on them.
 """
 
 import os
@@ -112,14 +112,14 @@ def make(job: Job, work: Path) -> dict:
     began = time.perf_counter()
     model.fit(problem.images[rows], y, steps_per_epoch=job.steps, seed=job.seed, verbose=0, **size)
     seconds = time.perf_counter() - began
-    parts, maps = [], {"error map": [], "what local reads": []}
+    parts, maps = [], {name: [] for name in MAPS}
     for start in range(0, len(problem.test), 128):
         x = model.preprocess(tf.constant(problem.images[problem.test[start : start + 128]]))
         parts.append(np.asarray(model.raw_scores(model.score_names, x)))
         if problem.masks is not None:
             errors = error_maps(x, model.scoring_generator(x, training=False))[..., None]
-            maps["error map"].append(np.asarray(errors))
-            maps["what local reads"].append(np.asarray(model.local_score.standardised(errors)))
+            maps[MAPS[0]].append(np.asarray(errors))
+            maps[MAPS[1]].append(np.asarray(model.local_score.standardised(errors)))
     mean, deviation = np.asarray(model.score_means), np.asarray(model.score_deviations)
     standard = dict(
         zip(model.score_names, (np.concatenate(parts, axis=1).T - mean).T / deviation[:, None], strict=True)
@@ -154,6 +154,8 @@ def _at_pixels(masks: np.ndarray, maps: np.ndarray) -> dict[str, float]:
     return {"auroc": round(100 * pixel_auroc(masks, maps), 2), "pro": round(100 * pro(masks, maps), 2)}
 
 
+MAPS = ("error map", "what local reads")
+"""|x − x̂|, and the same smoothed and standardised per pixel."""
 PROCESS = Path("/proc/self")
 
 
@@ -171,22 +173,52 @@ def _peak() -> int | None:
     return round(int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024)
 
 
+def _case(run: dict) -> str:
+    """Problem of a run, with side and size of defects where it has such."""
+    words = [run["problem"]]
+    if "side" in run:
+        words.append(f"{run['side']} px")
+    if "defect_scale" in run:
+        words.append(f"defects × {run['defect_scale']:g}")
+    return ", ".join(words)
+
+
 def write(results: Path, pages: Path) -> list[Path]:
     """Writes the tables of the page."""
     lines = runs_in(results / RESULTS)
-    parts = {}
+    order = [*DIGITS, *PHOTOS]
+    ordered = sorted(
+        lines, key=lambda run: (order.index(run["problem"]), run.get("side", 0), run.get("defect_scale", 1))
+    )
+    cases = list(dict.fromkeys(map(_case, ordered)))
+    kinds, pixels, parts = [], [], {}
     for labels in (False, True):
         rows = []
-        for problem in (*DIGITS, *PHOTOS):
-            runs = [r["figures"] for r in lines if r["problem"] == problem and r["labels"] == labels]
+        for case in cases:
+            runs = [r["figures"] for r in lines if _case(r) == case and r["labels"] == labels]
             for name in SUMS if runs else ():
                 cells = [
                     mean_and_deviation([figures[f"{name}_{kind}"] for figures in runs])
                     for kind in ("all", "known", "unseen", "found")
                 ]
-                rows.append([problem, len(runs), name, *cells])
+                rows.append([case, len(runs), name, *cells])
         head = ("problem", "runs", "score", "all", "known kinds", "unseen kinds", "found at 5 % false alarms")
         parts["with labels" if labels else "without labels"] = "\n".join(table(head, rows))
+    for run in sorted(ordered, key=lambda r: cases.index(_case(r))):
+        if "pixels" not in run:
+            continue
+        begin = [_case(run), "yes" if run["labels"] else "no"]
+        for name in ("reconstruction", "local", "fused"):
+            told = (
+                f"{kind} {auroc:.1f}" + (" (labelled)" if run["labels"] and known == "known" else "")
+                for kind, (known, auroc) in run["by_kind"][name].items()
+            )
+            kinds.append([*begin, name, ", ".join(told)])
+        maps = [run["pixels"][name][what] for name in MAPS for what in ("auroc", "pro")]
+        pixels.append([*begin, *(f"{value:.1f}" for value in maps), f"{run['seconds']:.0f}", run["peak_mib"]])
+    parts["kinds"] = "\n".join(table(("problem", "labels", "score", "AUROC by kind"), kinds))
+    columns = [f"{name}: {what}" for name in MAPS for what in ("pixel AUROC", "PRO")]
+    parts["pixels"] = "\n".join(table(("problem", "labels", *columns, "seconds", "peak MiB"), pixels))
     return [write_parts(pages / "local.md", parts)]
 
 
