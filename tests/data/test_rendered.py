@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from agad_tf.data.rendered import OBJECTS, as_samples, load, photos, render, write_folder
-from agad_tf.data.rendered.scene import Frame, photograph
+from agad_tf.data.rendered.scene import Flaw, Frame, photograph
 from agad_tf.data.sources.load import load_samples
 from agad_tf.data.splits.protocols import one_class_split
 from agad_tf.errors import InputError
@@ -68,7 +68,7 @@ def test_a_defect_changes_what_its_mask_covers_and_nothing_else(name, kind):
 
         def shoot(flaw, number=number):
             streams = [np.random.default_rng([number, purpose]) for purpose in range(4)]
-            part = module.part(drawn, number, flaw, *streams[:2])
+            part = module.part(drawn, number, flaw, streams[0], Flaw([number, 1]))
             return photograph(part, module.pose(streams[2]), ground, picture, streams[3])
 
         (flawed, mask), (clean, empty) = shoot(kind), shoot(None)
@@ -101,6 +101,7 @@ def test_defects_scale_with_the_size():
         ({"defects": {"dent": -2}}, "photographs of dent"),
         ({"seed": -1}, "expected seed"),
         ({"photos_per_part": 0}, "expected photos_per_part"),
+        ({"defect_scale": 4}, "expected defect_scale from 1 to 3, received 4"),
         ({"size": 64}, "expected size as \\(height, width\\)"),
         ({"size": (64, 16)}, "at least 32"),
         ({"n_normal": 0}, "at least one photograph"),
@@ -190,3 +191,13 @@ def test_masks_reach_pixel_metrics():
     assert mask.shape == (60, 80, 1)
     share = rendered.masks[row].mean()
     assert mask.mean() / 255 == pytest.approx(share, rel=0.35)
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_defects_can_be_larger_on_the_same_parts(name):
+    counts = dict.fromkeys(OBJECTS[name], 3)
+    plain, larger = (render(name, 2, counts, 6, (120, 160), defect_scale=scale) for scale in (1, 3))
+    np.testing.assert_array_equal(plain.images[:2], larger.images[:2])
+    for kind in OBJECTS[name]:
+        rows = plain.kinds == kind
+        assert larger.masks[rows].sum() > 2 * plain.masks[rows].sum()
