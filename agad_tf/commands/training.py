@@ -205,10 +205,11 @@ def demo_text(result: dict) -> str:
     rows = {result["detector"]: result, **result["beside"]}
     return "\n".join(
         [
-            "photographs of a steel plate; labelled: some scratches and stains; never shown: dents and burrs",
+            "photographs of a steel plate; labelled: some burrs and scratches; never shown: dents and stains",
             f"detector {result['detector']}: {result['why']}",
             *(f"  {name:10}{_shares(metrics)}" for name, metrics in rows.items()),
             metrics_text(result),
+            f"overlays {result['overlays']}: heat maps of the detector on photographs with defects",
             f"export {result['export']}: scores of a fresh process without this library {verdict} "
             f"(largest relative difference {result['export_agreement']:.1e})",
         ]

@@ -201,6 +201,7 @@ def test_demo_runs_to_an_agreeing_export(tmp_path):
     assert result["beside"]["agad"]["split_sha256"] == result["split_sha256"]
     assert Path(result["report"]).stat().st_size > 10_000
     assert Path(result["export"], "saved_model.pb").is_file()
+    assert len(list(Path(result["overlays"]).glob("*.jpg"))) == 12
 
 
 def test_settings_are_the_defaults_of_the_signatures(tmp_path):
