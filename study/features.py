@@ -20,6 +20,7 @@ from scipy import stats
 
 from agad_tf.data.rendered.photos import NORMAL, OBJECTS, render
 from agad_tf.errors import InputError
+from agad_tf.training.loading import default_image_size
 from study.job import Job
 from study.lines import runs_in
 from study.markdown import table, write_parts
@@ -68,7 +69,7 @@ def _decoded(file, key: str, size: int) -> np.ndarray:
 def elpv(folder: Path, seed: int, cell: str | None = None) -> Problem:
     """Solar cells: three quarters of the sound ones train; ten labelled of both types of cell, or of one."""
     file = np.load(folder / "elpv.npz")
-    images, defect, cells = _decoded(file, "image", 256), file["defect_probability"], file["cell"]
+    images, defect, cells = _decoded(file, "image", 300), file["defect_probability"], file["cell"]
     rng = np.random.default_rng(seed)
     normal, anomaly = (
         rng.permutation(np.flatnonzero(defect == 0)),
@@ -145,7 +146,8 @@ def photos(folder: Path, seed: int, name: str) -> Problem:
     cuts = [drawn(np.flatnonzero(kind == one), 0.5) for one in known]
     rest = np.flatnonzero(~np.isin(kind, [NORMAL, *known]))
     rest = np.concatenate([*(others for _, others in cuts), rest])
-    masks = keras.ops.image.resize(photos.masks[..., None].astype("float32"), (256, 256), antialias=True)
+    size = default_image_size(photos.images.shape[1:3], "features")
+    masks = keras.ops.image.resize(photos.masks[..., None].astype("float32"), size, antialias=True)
     unseen = np.where(np.isin(kind[rest], known), "known", "unseen")
     return Problem(
         photos.images,
@@ -194,9 +196,9 @@ def make(job: Job, work: Path) -> dict:
     from agad_tf.training.configuration import EPOCHS
 
     problem, keep = _drawn(job.problem, job.seed), work / "features"
-    side = 96 if problem.images.shape[1] < 64 else 256
+    size = default_image_size(problem.images.shape[1:3], "features")
     began = time.perf_counter()
-    model = FeatureDiscriminator((side, side, problem.images.shape[-1]), seed=job.seed)
+    model = FeatureDiscriminator((*size, problem.images.shape[-1]), seed=job.seed)
     rows = np.concatenate([problem.train, problem.labelled]) if job.labels else problem.train
     y = (np.arange(len(rows)) >= len(problem.train)).astype(np.int32)
     model.fit(
@@ -214,10 +216,8 @@ def make(job: Job, work: Path) -> dict:
             if y.any():
                 figures[f"{score}_{kind}"] = round(100 * auroc(y, scores[kept]), 2)
     if problem.masks is not None:
-        maps = [
-            model.anomaly_map(problem.images[problem.test[i : i + 32]]) for i in range(0, len(scores), 32)
-        ]
-        figures["pixel"] = round(100 * pixel_auroc(problem.masks[problem.test], np.concatenate(maps)), 2)
+        maps = model.predict_map(problem.images[problem.test])
+        figures["pixel"] = round(100 * pixel_auroc(problem.masks[problem.test], maps), 2)
     kept = (problem.train, problem.labelled if job.labels else problem.labelled[:0], problem.test)
     digest = hashlib.sha256(b"".join(f"{len(r)}:".encode() + r.astype("<i8").tobytes() for r in kept))
     return {"auroc": figures, "seconds": round(seconds, 1), "split_sha256": digest.hexdigest()}

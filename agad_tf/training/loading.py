@@ -14,12 +14,13 @@ from agad_tf.data.sources.load import Samples, check_size, load_samples
 from agad_tf.data.sources.prepare import prepare
 from agad_tf.data.sources.shards import read_manifest
 from agad_tf.encoding import TableEncoding
+from agad_tf.features.layer import LARGEST
 
 LARGEST_DEFAULT_SIDE = 128
 """Larger images are resized to it unless an image size is given; the AGAD paper's size for medical images."""
 
-LONGEST_FOR_FEATURES = 320
-"""Longer sides are shrunk to it for detectors on features, the other side in proportion."""
+PIXELS_FOR_FEATURES = 240 * 320
+"""Photographs of more pixels are shrunk to so many for detectors on features, their sides in proportion."""
 
 KEPT_AS_STORED = 64 * 2**20
 """Bytes of pixels up to which the images of files are held at the size they are stored at."""
@@ -101,15 +102,15 @@ def _held(store: FileStore, size: tuple[int, int] | None, backbone: str | None) 
 def default_image_size(stored: tuple[int, int], backbone: str) -> tuple[int, int]:
     """The smallest size from 32 up that the backbone takes and that loses no pixel, at most 128.
 
-    Pixels as they are (pca, neighbours) are looked at up to 64 a side; features up to 320, the sides in
-    proportion: small defects are lost first where photographs are squeezed into a square.
+    Pixels as they are (pca, neighbours) are looked at up to 64 a side; features up to about 240×320, the
+    sides in proportion: small defects are lost first where photographs are squeezed into a square.
     """
     if backbone in ("pca", "neighbours"):
         return tuple(min(side, 64) for side in stored)
     if backbone in ("features", "mahalanobis", "nearest_patches"):
-        scale = min(1.0, LONGEST_FOR_FEATURES / max(stored))
+        scale = min(1.0, math.sqrt(PIXELS_FOR_FEATURES / math.prod(stored)), LARGEST / max(stored))
         # Tiny images are enlarged: on grids of fewer than 12×12 patches there is little to tell apart.
-        return tuple(max(96, math.ceil(scale * side / 16) * 16) for side in stored)
+        return tuple(max(96, round(scale * side / 16) * 16) for side in stored)
     if backbone not in ("unet", "unet_plus_plus"):  # the others take squares whose side is a power of 2
         side = 32
         while side < min(max(stored), LARGEST_DEFAULT_SIDE):

@@ -87,10 +87,11 @@ def test_the_command_says_what_it_chose(sources, monkeypatch):
     ("stored", "size"),
     [
         ((480, 640), (240, 320)),
-        ((1080, 1920), (192, 320)),
-        ((300, 300), (304, 304)),
+        ((1080, 1920), (208, 368)),
+        ((600, 600), (272, 272)),
+        ((200, 200), (192, 192)),
         ((28, 28), (96, 96)),
-        ((2000, 100), (320, 96)),
+        ((2000, 100), (512, 96)),
     ],
 )
 def test_features_see_photographs_in_proportion(stored, size):
