@@ -95,6 +95,11 @@ def test_the_clock_stops_a_training_and_says_so(tmp_path):
     assert write_page(made).read_text().count("heat map of autoencoder") == 8
 
 
+def test_what_is_fitted_in_one_pass_is_never_stopped(table, tmp_path):
+    made = compare(table, ["neighbours"], out=tmp_path / "c", minutes=1e-6, progress=False)
+    assert made.rows[0]["stopped_early"] is False
+
+
 def test_closed_forms_come_first_and_leave_their_time_to_the_others(table, tmp_path, monkeypatch):
     asked = []
 
