@@ -200,7 +200,7 @@ COUNTS |= {"pneumonia": 64, **dict.fromkeys(set(REPORT) - {"pneumonia"}, MANY)}
 
 
 def jobs(seeds: int = 3, problem: str | None = None) -> list[Job]:
-    """Pairs of runs, without labels and with them, on the same split; of one problem, or all of development."""
+    """Pairs of runs, without labels and with them, on the same split; of one problem or of development."""
     names = DEVELOPMENT if problem is None else (problem,)
     return [
         Job(problem=name, seed=seed, labels=labels)
