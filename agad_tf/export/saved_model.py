@@ -31,6 +31,7 @@ def export_saved_model(
       and, with a calibration, `p_value`, `is_anomaly` and `threshold`, (batch,) each.
     - `score_at`: `images` and `threshold` float32, (batch,) or (1,) for all, to `score` and `is_anomaly`.
     - `score_float`: `images` float32 in the model's range and size; gives what `serving_default` gives.
+      Four images or more without a value under 0, where training saw such, are x / 255 and an error.
     - `score_encoded`: `image_bytes` string (batch,), JPEG or PNG files of any sizes; likewise.
     - `explain`: `images` to `reconstruction` and `error_map`, where the score reads a reconstruction; to
       `anomaly_map`, of a detector on frozen features.
