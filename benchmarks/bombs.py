@@ -9,6 +9,7 @@ system says at its end. Every bomb must be refused in one line.
 
 import argparse
 import datetime
+import gzip
 import json
 import subprocess
 import sys
@@ -42,14 +43,13 @@ except agad_tf.InputError:
     sys.exit(3)
 """
 CLIENT = """
-import gzip, sys, numpy as np
+import sys, numpy as np
 from hostile_server import serving, whole
 from agad_tf.serving import Client, ServingError
-body = b'{"outputs": {"score": [1.0]' + b" " * int(sys.argv[1]) + b"}}"
-packed = gzip.compress(body)
-del body
+packed = open(sys.argv[1], "rb").read()
 def answer(connection, stop):
-    connection.sendall(whole(packed, b"Content-Encoding: gzip\\r\\n"))
+    head = b"Content-Encoding: gzip\\r\\n" if sys.argv[1].endswith(".gz") else b""
+    connection.sendall(whole(packed, head))
 with serving(answer) as (url, _), Client(url, "parts", retries=0, timeout=60) as client:
     try:
         client.score(np.zeros((1, 8, 8, 1), np.uint8))
@@ -85,7 +85,14 @@ def bombs(folder: Path) -> dict:
         )
     with zipfile.ZipFile(folder / "bad.npz", "w", zipfile.ZIP_DEFLATED) as bad:
         bad.write(folder / "x.npy", "x.npy")
-    return {name: folder / name for name in ("good", "bad", "good.npz", "bad.npz")}
+    (folder / "good.json").write_text('{"outputs": {"score": [1.0]}}')
+    with gzip.open(folder / "bad.gz", "wb") as packed:
+        packed.write(b'{"outputs": {"score": [1.0]')
+        for _ in range(1000):
+            packed.write(b" " * 10**6)
+        packed.write(b"}}")
+    names = ("good", "bad", "good.npz", "bad.npz", "good.json", "bad.gz")
+    return {name: folder / name for name in names}
 
 
 def main() -> None:
@@ -107,7 +114,9 @@ def main() -> None:
             "score_encoded of a SavedModel": [(python, "-c", SAVED_MODEL, newest, one) for one in image],
             "load_samples, a folder": [(python, "-c", SAMPLES, files[one]) for one in ("good", "bad")],
             "load_samples, .npz": [(python, "-c", SAMPLES, files[one]) for one in ("good.npz", "bad.npz")],
-            "client, a packed answer": [(python, "-c", CLIENT, size) for size in (10, 10**9)],
+            "client, a packed answer": [
+                (python, "-c", CLIENT, files[one]) for one in ("good.json", "bad.gz")
+            ],
         }
         for name, (good, bad) in jobs.items():
             (status, usual), (refused, worst) = peak(*good), peak(*bad)
