@@ -30,8 +30,10 @@ from agad_tf.evaluation import thresholds
 from agad_tf.evaluation.evaluation import heat_maps
 from agad_tf.evaluation.summary import summarise
 from agad_tf.files import write_atomically, written_whole
+from agad_tf.models import FeatureDiscriminator
 from agad_tf.models.feature_scorer import FeatureScorer
 from agad_tf.training.configuration import DETECTORS, configure
+from agad_tf.training.localisation import training_masks
 from agad_tf.training.open import load_split
 from agad_tf.training.small_sets import CHOSEN, choose
 from agad_tf.training.train import build, default_image_size
@@ -258,6 +260,8 @@ def _trained(name: str, samples: Samples, split: Split, anomalies, seconds: floa
     rows = np.concatenate([normals, anomalies])
     labels = np.repeat([0, 1], [len(normals), len(anomalies)])
     clock = StopAfter(seconds)
+    if isinstance(detector, FeatureDiscriminator):
+        fit = fit | {"masks": training_masks(samples, rows, detector.crop, fit)}
     detector.fit(samples.x[rows], labels, **(fit | epochs), verbose=0, callbacks=[clock])
     return detector, clock.stopped and name not in FITTED_ONCE  # one pass is whole, however long it took
 

@@ -12,6 +12,7 @@ from agad_tf.features.layer import FrozenFeatures
 from agad_tf.layers import ImagePreprocessing, LocalScore
 from agad_tf.losses import feature_discriminator as losses
 from agad_tf.models.feature_scorer import FeatureScorer
+from agad_tf.models.patch_labels import PatchLabels, content_of, patch_labels, worst_places
 from agad_tf.models.updates import fresh_values
 from agad_tf.networks.patch_members import patch_members
 from agad_tf.replicas import replica_index_and_count
@@ -43,8 +44,8 @@ class FeatureDiscriminator(FeatureScorer):
       mean of the largest share of them. It learns from no label either.
     - "labels": a second discriminator learns the same, and labelled anomalies besides. An image's label says
       that there is a defect and not where: it counts for the patches that the first discriminator, which has
-      seen no label, takes for the worst. A discriminator that chose them itself could learn twelve images by
-      heart, background and all.
+      seen no label, takes for the worst, of those under the mask where the image has one. A discriminator
+      that chose them itself could learn twelve images by heart, background and all.
 
     "fused" is the sum of those that learnt something, each standardised on training normals that it was not
     fitted to: the covariance by cross-fitting, a discriminator by its members, each of which leaves out its
@@ -145,6 +146,7 @@ class FeatureDiscriminator(FeatureScorer):
         self.global_whitening = self._state("global_whitening", (2 * channels, 2 * channels))
         self._training_normals = self._extract_function = self._folder = None
         self._with_labels, self._epochs, self._knows_normals = True, None, False
+        self._patch_labels: PatchLabels | None = None
         self._label_start = tf.Variable(0.0, trainable=False, name="label_start")  # not of what is saved
         self.built = True
 
@@ -223,7 +225,9 @@ class FeatureDiscriminator(FeatureScorer):
         labelled, worst = tf.where(y == 1), None
         if self._with_labels:
             begun = self.average_steps >= self._label_start
-            worst = self._worst(tf.gather_nd(grid, labelled), begun)
+            under = None if self._patch_labels is None else self._patch_labels.of(content_of(x))
+            under = under if under is None else tf.gather_nd(under, labelled)
+            worst = self._worst(tf.gather_nd(grid, labelled), begun, under)
         with tf.GradientTape() as tape:
             plain = [self._judged(network, drawn) for network in networks]
             noisy = [self._judged(network, drawn + noise) for network in networks]
@@ -255,20 +259,24 @@ class FeatureDiscriminator(FeatureScorer):
         """Logits of the members in training, (batch, patches, members)."""
         return self._flat(network(patches, training=True))
 
-    def _worst(self, grid, begun) -> tf.Tensor:
+    def _worst(self, grid, begun, under=None) -> tf.Tensor:
         """The patches of each image that look worst to who knows no label, (batch, count, 1, channels).
 
         Any patches before labels have begun to count: to look at all of them takes a third of a step.
+
+        Args:
+            grid: raw features.
+            begun: whether labels count.
+            under: as in `worst_places`.
         """
         rows, columns, channels = self.features.grid
         count = losses.largest_count(rows * columns, self.settings["label_share"])
         patches = tf.reshape(grid, (-1, rows * columns, 1, channels))
 
         def worst():
-            logits = tf.reduce_mean(
-                self._flat(self._logits("local", self.features.standardise(grid))), axis=-1
-            )
-            return tf.gather(patches, tf.math.top_k(logits, count)[1], batch_dims=1)
+            logits = self._flat(self._logits("local", self.features.standardise(grid)))
+            places = worst_places(tf.reduce_mean(logits, axis=-1), count, under)
+            return tf.gather(patches, places, batch_dims=1)
 
         return self.features.standardise(tf.cond(begun, worst, lambda: patches[:, :count]))
 
@@ -324,6 +332,7 @@ class FeatureDiscriminator(FeatureScorer):
         steps_per_epoch=None,
         validation_data=None,
         augment=None,
+        masks=None,
         features_folder=None,
         **kwargs,
     ):
@@ -334,19 +343,29 @@ class FeatureDiscriminator(FeatureScorer):
             batch_size: samples a step, anomalies among them.
             steps_per_epoch: None for 84 with arrays, the length of a dataset.
             augment: as there; features are then computed anew in every step.
+            masks: of each sample bool (height, width), True where its defect is, or None for one without; of
+                images as arrays without `augment`. Those of anomalies say which patches a label is about.
             features_folder: keeps features in files there, which a resumed training goes on with; None for
                 memory.
         """
         if not self.compiled:
             self.compile()
         self._training_normals, self._folder, self._epochs = None, features_folder, epochs
-        if not isinstance(x, tf.data.Dataset) and augment is None:
+        if self._patch_labels is not None or masks is not None:
+            self._patch_labels, self._step_function = None, None  # a step is traced with the masks it has
+        arrays = not isinstance(x, tf.data.Dataset) and augment is None
+        if masks is not None and not arrays:
+            raise InputError(
+                "masks expects images as arrays, without augment, received another: leave one out"
+            )
+        if arrays:
             x, y = self._check_labelled(x, y)
             if not (y == 0).any():
                 raise InputError("fit expects normal samples (label 0), received none: check the labels")
             self._complete_identity(np.asarray(x[:1]) if isinstance(x, LazyRows) else x)
             x = self.rows_of(x, features_folder)
             self._training_normals = x[y == 0]
+            self._patch_labels = patch_labels(x, y, masks, self.preprocess, self.features.grid[:2])
             steps_per_epoch = steps_per_epoch or STEPS
             if isinstance(validation_data, tuple | list) and len(validation_data) == 2:
                 held_out, labels = self._check_labelled(*validation_data)

@@ -15,6 +15,7 @@ from agad_tf.models.detector import AnomalyDetector
 from agad_tf.models.feature_rows import FeatureRows, feature_rows
 from agad_tf.models.inputs import as_samples
 from agad_tf.models.mahalanobis import by_folds, descriptors, mahalanobis
+from agad_tf.models.patch_labels import content_of
 from agad_tf.models.scorer import SCORING_SAMPLES
 
 JUDGES = {
@@ -250,10 +251,7 @@ class FeatureScorer(AnomalyDetector):
 
     def _left_out(self, x) -> tf.Tensor:
         """(batch, members): 1 where a member does not learn from a sample, by the sample's content."""
-        words = {2: tf.int16, 4: tf.int32, 8: tf.int64}.get(x.dtype.size)
-        content = tf.cast(x if words is None else tf.bitcast(x, words), tf.int64)
-        total = tf.reduce_sum(tf.reshape(content, (tf.shape(x)[0], -1)), axis=1)
-        return tf.one_hot(tf.math.floormod(total, self.members), self.members)
+        return tf.one_hot(tf.math.floormod(content_of(x), self.members), self.members)
 
     def rows_of(self, x, folder=None) -> FeatureRows:
         """The raw features of samples, computed where they are not kept yet.

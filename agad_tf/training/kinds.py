@@ -14,6 +14,7 @@ from agad_tf.evaluation.evaluation import Evaluation
 from agad_tf.evaluation.metrics import auroc
 from agad_tf.models import AGAD, AnomalyDetector, FeatureDiscriminator
 from agad_tf.models.agad_scorer import PHOTOGRAPHS
+from agad_tf.training.localisation import training_masks
 
 logger = logging.getLogger("agad_tf")
 
@@ -91,7 +92,10 @@ def leave_one_kind_out(
         model, keep = make(), {}
         if isinstance(model, FeatureDiscriminator):
             model.learn_labels_after(of_run)
-            keep = {"features_folder": folder}
+            keep = {
+                "features_folder": folder,
+                "masks": training_masks(samples, rows[kept], model.crop, fit),
+            }
         model.fit(samples.x[rows[kept]], labels[kept], **fit, **keep, verbose=0)
         return model
 

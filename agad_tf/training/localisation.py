@@ -1,6 +1,7 @@
 """Where the defect is: error maps against the masks that some sources carry."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,23 @@ def pixel_report(model, samples: Samples, split: Split) -> dict:
         "pro": pixel_metrics.pro(masks, maps),
         "n_masks": len(masked),
     }
+
+
+def training_masks(samples: Samples, rows: np.ndarray, crop: str, fit: Mapping) -> list | None:
+    """The masks of some rows as `FeatureDiscriminator.fit` takes them, sized as the images are held.
+
+    None where no row has a mask with a defect, or where images are changed before they are learnt.
+
+    Args:
+        samples, rows: what is trained on.
+        crop: of the detector.
+        fit: settings of `fit`.
+    """
+    if samples.masks is None or fit.get("augment") is not None:
+        return None
+    masks = [None if samples.masks[row] is None else _mask(samples, row, crop)[..., 0] >= 128 for row in rows]
+    masks = [mask if mask is not None and mask.any() else None for mask in masks]
+    return masks if any(mask is not None for mask in masks) else None
 
 
 def check_masks(samples: Samples, split: Split, crop: str) -> None:

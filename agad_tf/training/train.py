@@ -33,7 +33,7 @@ from agad_tf.training.evaluate import calibrate, calibration_problem, held_out_s
 from agad_tf.training.kinds import caution, is_wanted, leave_one_kind_out
 from agad_tf.training.known_samples import KnownSamples
 from agad_tf.training.loading import default_image_size
-from agad_tf.training.localisation import check_masks
+from agad_tf.training.localisation import check_masks, training_masks
 from agad_tf.training.open import load_split
 from agad_tf.training.pictures import show
 from agad_tf.training.small_sets import choose
@@ -249,8 +249,10 @@ def fit(
     elif log_dir is not None:
         logger.warning("no TensorBoard events: the package is missing (pip install 'agad-tf[tensorboard]')")
     kept = {}
-    if log_dir is not None and isinstance(model, FeatureDiscriminator):
-        kept["features_folder"] = log_dir.parent / FEATURES  # a resumed run reads them again
+    if isinstance(model, FeatureDiscriminator):
+        kept["masks"] = training_masks(samples, train_rows, model.crop, configuration["fit"])
+        if log_dir is not None:
+            kept["features_folder"] = log_dir.parent / FEATURES  # a resumed run reads them again
     history = model.fit(
         samples.x[train_rows],
         labels,
