@@ -38,6 +38,8 @@ import h5py
 import numpy as np
 from input_pipeline import machine
 
+from agad_tf.export.versions import RECORD
+
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
 CLOCKS = ("seconds_training",)
@@ -193,7 +195,7 @@ def prepared(job: Job, base: Path, folder: Path) -> dict:
 def damage(job: Job, folder: Path, before: dict, whole: dict) -> list[str]:
     """What a kill has lost, or left half-written under the name of a result."""
     now = files(*job.needs)(folder)
-    wrong = [f"lost or changed: {name}" for name, content in before.items() if now.get(name) != content]
+    wrong = [f"lost or changed: {name}" for name, content in before.items() if not kept(name, content, now)]
     if job.changes or "exports" in job.needs:
         there = True  # these are looked at as they are, and must be whole
     else:
@@ -207,6 +209,13 @@ def damage(job: Job, folder: Path, before: dict, whole: dict) -> list[str]:
     for name in job.changes:
         json.loads((folder / name).read_bytes())
     return wrong
+
+
+def kept(name: str, content: bytes, now: dict) -> bool:
+    """Whether a file is as it was; the record of versions may gain numbers, and lose none."""
+    if Path(name).name != RECORD or name not in now:
+        return now.get(name) == content
+    return set(content.split()) <= set(now[name].split())
 
 
 def differing(wanted: dict, found: dict) -> list[str]:

@@ -79,7 +79,7 @@ def patch_labels(rows, y: np.ndarray, masks: Sequence | None, preprocess, grid) 
 
 
 def under_masks(masks: Sequence, preprocess, grid: tuple[int, int]) -> np.ndarray:
-    """The patches under masks, bool (n, rows · columns).
+    """The patches under masks and those beside them, whose features see the defect too, bool (n, patches).
 
     Args:
         masks: bool (height, width) each, at the size of the image that it belongs to.
@@ -101,6 +101,7 @@ def under_masks(masks: Sequence, preprocess, grid: tuple[int, int]) -> np.ndarra
         pixels = tf.constant(np.where(mask, np.uint8(255), np.uint8(0))[None, ..., None])
         share = (preprocess(pixels) - low) / (high - low)
         window = (share.shape[1] // grid[0], share.shape[2] // grid[1])
-        share = tf.nn.avg_pool2d(share, window, window, "VALID").numpy().reshape(-1)
+        share = tf.nn.avg_pool2d(share, window, window, "VALID")
+        share = tf.nn.max_pool2d(share, 3, 1, "SAME").numpy().reshape(-1)
         found.append(share >= min(SHARE, share.max()))
     return np.stack(found)

@@ -11,6 +11,7 @@ import numpy as np
 from agad_tf.data.samples import Samples
 from agad_tf.data.splits.split import Split
 from agad_tf.evaluation.evaluation import Evaluation
+from agad_tf.evaluation.intervals import auroc_difference
 from agad_tf.evaluation.metrics import auroc
 from agad_tf.models import AGAD, AnomalyDetector, FeatureDiscriminator
 from agad_tf.models.agad_scorer import PHOTOGRAPHS
@@ -75,9 +76,10 @@ def leave_one_kind_out(
 
     Returns:
         `leave_one_kind_out`: kind to its `auroc`, that of the parts that no label taught or of the training
-        without labels, `auroc_without_labels`, and its number of `anomalies`; and the means over kinds of
-        both, `mean_kind_left_out_auroc` and `mean_kind_left_out_auroc_without_labels`. Nothing where fewer
-        than two kinds are named, or more than `MOST`, or no normals are held out.
+        without labels, `auroc_without_labels`, their `difference` with its paired 95 % interval (value, low,
+        high), and its number of `anomalies`; and the means over kinds of both AUROCs,
+        `mean_kind_left_out_auroc` and `mean_kind_left_out_auroc_without_labels`. Nothing where fewer than two
+        kinds are named, or more than `MOST`, or no normals are held out.
     """
     rows, labels = split.labelled("train")
     kinds = np.unique(samples.classes[split.train_anomaly])
@@ -117,6 +119,7 @@ def leave_one_kind_out(
         found[samples.class_names[kind]] = {
             "auroc": float(auroc(y, scores)),
             "auroc_without_labels": float(auroc(y, without)),
+            "difference": [round(value, 4) for value in auroc_difference(y, scores, without)],
             "anomalies": int(left_out.sum()),
         }
     columns = zip(MEANS, ("auroc", "auroc_without_labels"), strict=True)

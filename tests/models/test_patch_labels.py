@@ -31,7 +31,7 @@ def test_a_mask_says_which_patches_a_label_is_about():
     under = model._patch_labels.of(content_of(tf.constant(np.asarray(rows[:])))).numpy()
     assert under[:30].all()
     expected = np.zeros((8, 8), bool)
-    expected[1, 5:7] = True
+    expected[0:3, 4:8] = True  # two patches and those beside them
     np.testing.assert_array_equal(under[30:].reshape(6, 8, 8), np.stack([expected] * 6))
     places = worst_places(tf.constant([[5.0, 1.0, 9.0, 2.0]]), 3, tf.constant([[True, True, False, False]]))
     assert places.numpy().tolist() == [[0, 1, 0]]

@@ -73,11 +73,12 @@ def test_what_no_label_teaches_is_taken_from_the_run():
     assert second.label_discriminator.get_weights()[0].any()
 
 
-def test_labels_that_lose_are_told():
-    kept = {"bar": {"auroc": 0.6, "auroc_without_labels": 0.7, "anomalies": 6}}
-    metrics = {"leave_one_kind_out": kept, KEPT[1]: 0.6, KEPT[2]: 0.7}
-    assert "labels of other kinds LOSE: 60.0 on average, 70.0 without any" in kinds_line(metrics)
-    assert "LOSE" not in kinds_line(metrics | {KEPT[1]: 0.75})
+def test_labels_that_lose_by_more_than_chance_are_told():
+    bar = {"auroc": 0.6, "auroc_without_labels": 0.7, "anomalies": 6, "difference": [-0.1, -0.15, -0.05]}
+    metrics = {"leave_one_kind_out": {"bar": bar}, KEPT[1]: 0.6, KEPT[2]: 0.7}
+    assert "60.0 on average, 70.0 without labels. Labels of other kinds LOSE for bar" in kinds_line(metrics)
+    by_chance = {"leave_one_kind_out": {"bar": bar | {"difference": [-0.1, -0.3, 0.1]}}}
+    assert "LOSE" not in kinds_line(metrics | by_chance)
 
 
 def test_one_kind_many_kinds_or_no_held_out_normals_report_nothing():
