@@ -35,7 +35,7 @@ OF_AGAD = (
     ("image_size", 64),
     ("batch_size", 32),
     ("min_anomalies", 8),
-    ("epochs", 12),
+    ("epochs", 6),
 )
 OVERLAYS = 3
 """Photographs of each kind of defect whose heat maps are written as files."""

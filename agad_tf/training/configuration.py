@@ -44,6 +44,7 @@ _NO_SETTINGS |= {
     "resume",
     "identity",
     "features_folder",
+    "masks",
     "evaluation",
     "encoding",
 }
