@@ -287,12 +287,12 @@ def prepared(name, folder, request):
         space["images"] = rng.integers(0, 256, (48, 32, 32, 1), np.uint8)
         space["labels"] = np.arange(48) % 8 == 0
         space["features"] = tf.constant(rng.normal(size=(4, 8, 8, 3)), tf.float32)
-    if name in ("docs/aa_bigan.md", "docs/baselines.md", "docs/selection.md", "docs/training.md"):
+    if name in ("docs/aa_bigan.md", "docs/baselines.md", "docs/results/selection.md", "docs/training.md"):
         images = rng.integers(0, 256, (48, 32, 32, 1), np.uint8)
         space |= {"samples": images, "images": images, "x": images, "new_samples": images[:4]}
         labels = np.arange(48) % 8 == 0
         space |= {"labels": labels, "y": labels, "held_out_normals": images[:16]}
-    if name in ("docs/selection.md", "docs/training.md"):
+    if name in ("docs/results/selection.md", "docs/training.md"):
         space["model"] = agad_tf.AGAD((32, 32, 1), backbone="encoder_decoder")
         space["model"].compile()
     if name == "docs/serving.md":
