@@ -53,10 +53,10 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 @click.command()
 @click.option("--data", help="Folder, .csv, .npz, tfds:NAME, digits.")
 @click.option("--label-column", help="Name or position (from 0) of the label.")
-@click.option("--missing", help="Missing values of a table: refuse, median or indicator.  [default: refuse]")
+@click.option("--missing", help="Missing values: refuse, median, indicator.")
 @click.option("--normal-class", "normal_classes", multiple=True, help="Class that is normal (repeatable).")
 @click.option("--anomaly-class", "anomaly_classes", multiple=True, help="Class labelled anomalies come from.")
-@click.option("--group", help="Files that belong together: parent (folder), or a pattern: 'part(\\d+)'.")
+@click.option("--group", help="Files of one part: parent (folder), or 'part(\\d+)'.")
 @click.option("--gamma", type=float, help="Labelled anomalies a / (n + a), in [0, 1).")
 @click.option(
     "--detector",
@@ -67,13 +67,12 @@ def demo(out, export_to, json_output, quiet, extra, **options):
 @click.option("--bn-strategy", help="Of agad: shared, adv_prop, freeze, adv_prop_freeze.")
 @click.option(
     "--score",
-    help="auto, reconstruction, fused; discriminator, local (agad); latent (aa_bigan); "
-    "distance (aa_bigan_neighbours).",
+    help="auto, reconstruction, fused, or another of the detector's.",
 )
 @click.option(
     "--image-size",
     type=click.IntRange(1),
-    help="Side the networks work at.  [default: as stored, at most 128]",
+    help="Side the networks work at.",
 )
 @click.option("--precision", help="auto, float32, mixed_bfloat16, mixed_float16")
 @click.option("--rate", type=float, help="Wanted false-alarm rate.  [default: 0.05]")

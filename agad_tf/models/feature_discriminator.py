@@ -12,7 +12,7 @@ from agad_tf.features.layer import FrozenFeatures
 from agad_tf.layers import ImagePreprocessing, LocalScore
 from agad_tf.losses import feature_discriminator as losses
 from agad_tf.models.feature_scorer import FeatureScorer
-from agad_tf.models.patch_labels import PatchLabels, content_of, patch_labels, worst_places
+from agad_tf.models.patch_labels import PatchLabels, at_masks, content_of, worst_places
 from agad_tf.models.updates import fresh_values
 from agad_tf.networks.patch_members import patch_members
 from agad_tf.replicas import replica_index_and_count
@@ -44,7 +44,7 @@ class FeatureDiscriminator(FeatureScorer):
       mean of the largest share of them. It learns from no label either.
     - "labels": a second discriminator learns the same, and labelled anomalies besides. An image's label says
       that there is a defect and not where: it counts for the patches that the first discriminator, which has
-      seen no label, takes for the worst, of those under the mask where the image has one. A discriminator
+      seen no label, takes for the worst, of those at the mask where the image has one. A discriminator
       that chose them itself could learn twelve images by heart, background and all.
 
     "fused" is the sum of those that learnt something, each standardised on training normals that it was not
@@ -225,9 +225,10 @@ class FeatureDiscriminator(FeatureScorer):
         labelled, worst = tf.where(y == 1), None
         if self._with_labels:
             begun = self.average_steps >= self._label_start
-            under = None if self._patch_labels is None else self._patch_labels.of(content_of(x))
-            under = under if under is None else tf.gather_nd(under, labelled)
-            worst = self._worst(tf.gather_nd(grid, labelled), begun, under)
+            allowed = None
+            if self._patch_labels is not None:
+                allowed = tf.gather_nd(self._patch_labels.of(content_of(x)), labelled)
+            worst = self._worst(tf.gather_nd(grid, labelled), begun, allowed)
         with tf.GradientTape() as tape:
             plain = [self._judged(network, drawn) for network in networks]
             noisy = [self._judged(network, drawn + noise) for network in networks]
@@ -259,7 +260,7 @@ class FeatureDiscriminator(FeatureScorer):
         """Logits of the members in training, (batch, patches, members)."""
         return self._flat(network(patches, training=True))
 
-    def _worst(self, grid, begun, under=None) -> tf.Tensor:
+    def _worst(self, grid, begun, allowed=None) -> tf.Tensor:
         """The patches of each image that look worst to who knows no label, (batch, count, 1, channels).
 
         Any patches before labels have begun to count: to look at all of them takes a third of a step.
@@ -267,7 +268,7 @@ class FeatureDiscriminator(FeatureScorer):
         Args:
             grid: raw features.
             begun: whether labels count.
-            under: as in `worst_places`.
+            allowed: as in `worst_places`.
         """
         rows, columns, channels = self.features.grid
         count = losses.largest_count(rows * columns, self.settings["label_share"])
@@ -275,7 +276,7 @@ class FeatureDiscriminator(FeatureScorer):
 
         def worst():
             logits = self._flat(self._logits("local", self.features.standardise(grid)))
-            places = worst_places(tf.reduce_mean(logits, axis=-1), count, under)
+            places = worst_places(tf.reduce_mean(logits, axis=-1), count, allowed)
             return tf.gather(patches, places, batch_dims=1)
 
         return self.features.standardise(tf.cond(begun, worst, lambda: patches[:, :count]))
@@ -347,25 +348,30 @@ class FeatureDiscriminator(FeatureScorer):
                 images as arrays without `augment`. Those of anomalies say which patches a label is about.
             features_folder: keeps features in files there, which a resumed training goes on with; None for
                 memory.
+
+        Raises:
+            InputError: as there; masks with a dataset or `augment`, of another number than samples or another
+                size than images, or without a defect.
         """
         if not self.compiled:
             self.compile()
         self._training_normals, self._folder, self._epochs = None, features_folder, epochs
         if self._patch_labels is not None or masks is not None:
             self._patch_labels, self._step_function = None, None  # a step is traced with the masks it has
-        arrays = not isinstance(x, tf.data.Dataset) and augment is None
+        arrays = not isinstance(x, tf.data.Dataset | keras.utils.PyDataset) and augment is None
         if masks is not None and not arrays:
-            raise InputError(
-                "masks expects images as arrays, without augment, received another: leave one out"
-            )
+            raise InputError("masks expects arrays without augment, received another: leave the masks out")
         if arrays:
             x, y = self._check_labelled(x, y)
             if not (y == 0).any():
                 raise InputError("fit expects normal samples (label 0), received none: check the labels")
             self._complete_identity(np.asarray(x[:1]) if isinstance(x, LazyRows) else x)
+            masked, patches = at_masks(masks, y, self.preprocess, self.features.grid[:2], x.shape[1:3])
             x = self.rows_of(x, features_folder)
             self._training_normals = x[y == 0]
-            self._patch_labels = patch_labels(x, y, masks, self.preprocess, self.features.grid[:2])
+            if len(masked):
+                content = [content_of(tf.constant(block)).numpy() for block in x[masked].blocks(64)]
+                self._patch_labels = PatchLabels(np.concatenate(content), patches)
             steps_per_epoch = steps_per_epoch or STEPS
             if isinstance(validation_data, tuple | list) and len(validation_data) == 2:
                 held_out, labels = self._check_labelled(*validation_data)

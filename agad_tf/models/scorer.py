@@ -335,9 +335,20 @@ class AnomalyScorer(keras.Model):
         """`anomaly_map` of any number of images, a batch at a time, (n, height, width) float32.
 
         Args:
-            x: as there, all of one size.
+            x: images as `predict` takes them, an array, a tensor or `LazyRows`.
             batch_size: images computed at once.
+
+        Raises:
+            InputError: no images, images that `predict` refuses, a detector without maps.
         """
+        if self.is_table or not self.explains:
+            what = "tables" if self.is_table else f"{type(self).__name__}"
+            raise InputError(
+                f"predict_map expects a detector with heat maps, received one of {what}: take predict"
+            )
+        x = self.check_samples(as_samples(x), "x")
+        if not len(x):
+            raise InputError("predict_map expects at least one image, received none: check the selection")
         if self._map_function is None:
             # As a graph: layer by layer, a network holds what all its layers gave until the last one is done.
             self._map_function = tf.function(self.anomaly_map, reduce_retracing=True)

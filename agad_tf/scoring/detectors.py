@@ -175,7 +175,7 @@ def _from_model(model, decision: Decision | None, regions: RegionRule | None = N
         return _verdict(np.concatenate(parts), decision)
 
     opened = _local(score, shape[-1], table, model.identity)
-    if table:
+    if table or not model.explains:
         return opened
     from agad_tf.evaluation.evaluation import image_maps
 

@@ -100,9 +100,9 @@ def _held(store: FileStore, size: tuple[int, int] | None, backbone: str | None) 
 
 
 def default_image_size(stored: tuple[int, int], backbone: str) -> tuple[int, int]:
-    """The smallest size from 32 up that the backbone takes and that loses no pixel, at most 128.
+    """The size that a detector works at where none is given.
 
-    Pixels as they are (pca, neighbours) are looked at up to 64 a side; features up to about 240×320, the
+    Of networks on pixels the smallest from 32 up that loses no pixel, at most 128. Pixels as they are (pca, neighbours) are looked at up to 64 a side; features up to about 240×320, the
     sides in proportion: small defects are lost first where photographs are squeezed into a square.
     """
     if backbone in ("pca", "neighbours"):

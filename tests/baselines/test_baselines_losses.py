@@ -187,13 +187,12 @@ def test_ganomaly_score():
 
 def test_skip_ganomaly_score():
     stub = SimpleNamespace(
-        scoring_generator=lambda x, training: x + 2.0,
         scoring_discriminator=lambda x, training: (None, 3.0 * x),
         reconstruction_share=SkipGANomaly.reconstruction_share,
     )
+    x = tf.zeros((2, 1, 1, 1))
     # R = 4, L = 36
-    (scores,) = SkipGANomaly.raw_scores(stub, ("weighted",), tf.zeros((2, 1, 1, 1)))
-    close(scores, [0.9 * 4 + 0.1 * 36] * 2)
+    close(SkipGANomaly._part(stub, "weighted", x, x + 2.0, False), [0.9 * 4 + 0.1 * 36] * 2)
 
 
 def test_alad_losses_and_score():

@@ -305,7 +305,7 @@ def test_bad_settings_are_refused_in_one_line(tmp_path, image_folder):
         ("reciprocal_epsilon=null", "expects a number, received None"),
         ("data.image_size=8.5", "expects a whole number"),
         ("guard=1", "expects true or false"),
-        ("model.backbone=[a]", "expects a text"),
+        ("model.backbone=[a]", "backbone expects a name"),
         ("beta_1=2", "beta_1 expects a number in [0, 1)"),
         ("epochs=0", "epochs expects at least 1"),
     ):

@@ -159,7 +159,7 @@ def test_nothing_to_score():
         ({"input_shape": (8, 8, 2), "backbone": "encoder_decoder"}, "received 2: convert the images"),
         ({"input_shape": 32}, "input_shape expects whole numbers, for instance .32, 32, 1., received 32"),
         ({"input_shape": (32, 32)}, r"\(height, width, channels\), or \(features,\) .* received \(32, 32\)"),
-        ({"backbone": "resnet"}, "one of encoder_decoder, unet, unet_plus_plus, received 'resnet'"),
+        ({"backbone": "resnet"}, "unet_plus_plus, a Keras model or a registered class, received 'resnet'"),
         ({"bn_strategy": "group"}, "one of shared, adv_prop, freeze, adv_prop_freeze, received 'group'"),
         ({"score": "auroc"}, "one of auto, fused, reconstruction, discriminator, local, received 'auroc'"),
     ],

@@ -34,6 +34,8 @@ def as_samples(
 def load_photos(name: str, image_size: tuple[int, int] | None = None, channels: int | None = None) -> Samples:
     """The standard set of an object: 200 photographs of good parts and 20 of each kind of defect, 480 x 640.
 
+    The arrays are kept for the next call and cannot be written to: change a copy.
+
     Raises:
         InputError: an unknown object.
     """
