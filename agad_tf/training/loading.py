@@ -102,8 +102,9 @@ def _held(store: FileStore, size: tuple[int, int] | None, backbone: str | None) 
 def default_image_size(stored: tuple[int, int], backbone: str) -> tuple[int, int]:
     """The size that a detector works at where none is given.
 
-    Of networks on pixels the smallest from 32 up that loses no pixel, at most 128. Pixels as they are (pca, neighbours) are looked at up to 64 a side; features up to about 240×320, the
-    sides in proportion: small defects are lost first where photographs are squeezed into a square.
+    Of networks on pixels the smallest from 32 up that loses no pixel, at most 128. Pixels as they are (pca,
+    neighbours) are looked at up to 64 a side; features up to about 240×320, the sides in proportion: small
+    defects are lost first where photographs are squeezed into a square.
     """
     if backbone in ("pca", "neighbours"):
         return tuple(min(side, 64) for side in stored)

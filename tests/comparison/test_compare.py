@@ -129,6 +129,17 @@ def test_of_one_that_cannot_be_saved_the_best_that_can_is_named(table, tmp_path,
     assert made.recommendation.kept is None
 
 
+def test_a_detector_without_heat_maps_is_compared_on_images(tmp_path):
+    digits = load_digits()
+    x = (digits.images * (255 / 16)).astype(np.uint8)
+    np.savez(tmp_path / "digits.npz", X=x, y=(digits.target != 8).astype(int))
+    of = {"out": tmp_path / "c", "progress": False, "settings": [("normal_classes", "0")]}
+    made = compare(tmp_path / "digits.npz", ["isolation_forest"], **of)
+    (row,) = made.rows
+    assert 0.5 < row["auroc"] <= 1
+    assert "error" not in row
+
+
 def test_features_of_a_sample_are_computed_once_for_all(tmp_path, monkeypatch):
     import feature_cases
 
