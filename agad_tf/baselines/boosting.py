@@ -36,7 +36,7 @@ class GradientBoosting(TreeDetector):
     2001, algorithm 5 (logistic loss); scikit-learn's `HistGradientBoostingClassifier`.
     """
 
-    uses_anomalies = True
+    uses_anomalies = needs_anomalies = True
     score_names = ("log_odds",)
 
     def compile(

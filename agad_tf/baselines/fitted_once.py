@@ -1,4 +1,4 @@
-"""What the detectors share that are fitted in one pass over the normals: no gradient, no steps, no labels."""
+"""What the detectors share that are fitted in one pass over the training part, without training steps."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import tensorflow as tf
 
 from agad_tf.errors import InputError
 from agad_tf.models.detector import AnomalyDetector
-from agad_tf.models.inputs import learnt_columns
+from agad_tf.models.inputs import held_out_share, learnt_columns
 
 
 class FittedOnce(AnomalyDetector):
-    """Base of detectors with a closed form; a subclass fits its weights in `fit_to`.
+    """Base of detectors that are fitted in one pass; a subclass fits its weights in `fit_to`.
 
     For callbacks, checkpoints and validation `fit` is one epoch, of arrays of one step, whatever is asked
     for. Fitted again, a detector forgets what it was fitted to before.
@@ -80,8 +80,10 @@ class FittedOnce(AnomalyDetector):
         if self.is_table and not self.preprocess.adapted.numpy():
             self._identity = learnt_columns(self._identity, x)
         x, y = self._check_labelled(x, y)
-        self._training_normals = x[y == 0]
-        self._training_anomalies = x[y == 1] if self.uses_anomalies else None
+        share = kwargs.get("validation_split")
+        train, labels = held_out_share(x, y, share)[:2] if share else (x, y)
+        self._training_normals = train[labels == 0]
+        self._training_anomalies = train[labels == 1] if self.uses_anomalies else None
         try:
             return super().fit(x, y, batch_size, 1, **kwargs | {"steps_per_epoch": 1})
         finally:

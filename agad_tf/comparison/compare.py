@@ -51,7 +51,6 @@ ORDER_OF_TABLES = (
 )
 """What is compared where no detectors are named, and what is taken first where there are too few labels to
 choose on: those that need no labels before those that know only what they were shown."""
-NEED_LABELS = {"gradient_boosting", "stacked"}
 FEATURES = {"features", "mahalanobis", "nearest_patches"}
 """Those on the same pretrained network: its features of a sample are computed once for all."""
 TIMED = 32
@@ -95,8 +94,8 @@ def compare(
         source: data as `agad_tf.load_samples` takes them.
         detectors: names of detectors and baselines; None for those that suit images or tables.
         out: folder for results; an interrupted comparison goes on there.
-        minutes: bound of all training together. The closed forms come first; what is left is shared equally
-            by the others, counting the trainings that cross-fit them, and a training stops early when its
+        minutes: bound of all training together. Those fitted in one pass come first; what is left is shared
+            equally by the others, counting the trainings that cross-fit them, and a training stops early when its
             time is over (said in its row). None trains each as long as its defaults say.
         settings: pairs (name, value) of sections data and split, and `seed`, as in a run's configuration.
         progress: tell each step in the log.
@@ -160,7 +159,7 @@ def _names(detectors, table: bool, split: Split) -> list[str]:
                 raise InputError(f"detectors expects names among {', '.join(known)}; received {name!r}")
         return list(dict.fromkeys(detectors))
     order = ORDER_OF_TABLES if table else ORDER_OF_IMAGES
-    return [name for name in order if len(split.train_anomaly) or name not in NEED_LABELS]
+    return [name for name in order if len(split.train_anomaly) or not known[name].needs_anomalies]
 
 
 def _claim(path: Path, samples: Samples, split: Split) -> None:

@@ -44,6 +44,8 @@ class AnomalyDetector(AnomalyScorer):
     takes_images: bool = True
     uses_anomalies: bool = True
     """Whether labelled anomalies are trained on; `fit` leaves them out where they are not."""
+    needs_anomalies: bool = False
+    """Whether `fit` refuses samples without any."""
     log_names: tuple[str, ...] = ()
     total_names: tuple[str, ...] = ()
     rate_factor: float = 1.0

@@ -28,19 +28,24 @@ MOST = 5
 
 
 def is_wanted(evaluation: Evaluation, *, left_out: bool | None = None) -> bool:
-    """Whether kinds are left out in turn.
+    """Whether kinds are left out in turn; never for a detector that cannot do without labels.
 
     Args:
         evaluation: of the detector.
         left_out: None is for detectors on frozen features alone, which train in seconds.
     """
-    if not evaluation.model.uses_anomalies:
+    if not evaluation.model.uses_anomalies or evaluation.model.needs_anomalies:
         return False
     return isinstance(evaluation.model, FeatureDiscriminator) if left_out is None else left_out
 
 
 def caution(model: AnomalyDetector, samples: Samples, split: Split, left_out: bool | None) -> str | None:
-    """What to know before AGAD learns from labelled photographs; None where it does not."""
+    """What to know before a detector learns from labels; None where nothing is."""
+    if left_out and model.needs_anomalies:
+        return (
+            f"left_out=true has no effect: {type(model).__name__} cannot be trained without labels, so there "
+            "is nothing to compare with"
+        )
     sides = model.sample_shape[:2]
     if type(model) is not AGAD or left_out or not len(split.train_anomaly) or min(sides) < PHOTOGRAPHS:
         return None

@@ -1,4 +1,4 @@
-"""Detectors with a closed form: formulas, doors, saving, exports, and that they learn something."""
+"""Detectors that are fitted in one pass: formulas, doors, saving, exports, and that they learn something."""
 
 import contracts
 import feature_cases
@@ -217,6 +217,16 @@ def test_callbacks_and_checkpoints_see_one_epoch(tmp_path, capsys):
 def test_what_cannot_be_is_one_line(name, shape, settings, expected):
     with pytest.raises(InputError, match=expected):
         make(name, shape, **settings)
+
+
+def test_what_is_held_out_is_not_fitted_to():
+    shape = (16, 16, 1)
+    x = data(shape, 24)
+    split, first = make("pca", shape), make("pca", shape)
+    history = split.fit(x, validation_split=0.25, verbose=0)
+    first.fit(x[:18], verbose=0)
+    assert "val_loss" in history.history
+    np.testing.assert_array_equal(split.predict(x, verbose=0), first.predict(x, verbose=0))
 
 
 def test_what_is_missing_is_one_line():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from agad_tf import AGAD
+from agad_tf.baselines import BASELINES
 from agad_tf.data.samples import Samples
 from agad_tf.data.splits.split import Split
 from agad_tf.evaluation.wording import in_percent, kinds_line
@@ -137,6 +138,14 @@ def test_kinds_are_left_out_where_that_is_cheap_or_asked_for():
     assert is_wanted(agad, left_out=True)
     assert not is_wanted(agad)
     assert not is_wanted(of(AGAD, uses_anomalies=False), left_out=True)
+
+
+def test_kinds_are_not_left_out_where_a_detector_cannot_do_without_labels():
+    for name in ("gradient_boosting", "stacked"):
+        trees = of(BASELINES[name], sample_shape=(4,))
+        assert not is_wanted(trees, left_out=True)
+        words = caution(trees.model, *made(), True)
+        assert words.startswith(f"left_out=true has no effect: {BASELINES[name].__name__} cannot be trained")
 
 
 def test_labelled_photographs_are_warned_of():
