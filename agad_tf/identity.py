@@ -174,7 +174,8 @@ class Identity:
 
     def sees_negative(self, low: float) -> bool:
         """Whether training saw values under the middle of a range that begins at `low`, which is under 0."""
-        return self.kind == "uint8" or (self.kind == "float" and self.smallest < low / 2)
+        known = self.kind == "float" and self.smallest is not None
+        return self.kind == "uint8" or (known and self.smallest < low / 2)
 
     def _is_unit(self, value_range: tuple[float, float]) -> bool:
         """Whether training saw x / 255 where the model's range reaches below 0."""

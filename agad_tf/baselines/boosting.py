@@ -14,6 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 from agad_tf.baselines.forest import TreeDetector, forest_of, isolation
 from agad_tf.baselines.trees import average_cuts, of_boosting, of_forest
 from agad_tf.errors import InputError
+from agad_tf.models.inputs import whole_number
 from agad_tf.models.kept_normals import LARGEST, KeptNormals, drawn
 
 FOLDS = 5
@@ -55,9 +56,7 @@ class GradientBoosting(TreeDetector):
         """
         if not learning_rate > 0:
             raise InputError(f"learning_rate expects a number above 0, received {learning_rate}")
-        if not isinstance(max_iter, int | np.integer) or isinstance(max_iter, bool) or max_iter < 1:
-            raise InputError(f"max_iter expects a whole number above 0, received {max_iter!r}")
-        settings = {"max_iter": int(max_iter), "learning_rate": learning_rate}
+        settings = {"max_iter": whole_number(max_iter, "max_iter"), "learning_rate": learning_rate}
         self.compile_once(settings | {"jit_compile": jit_compile, "run_eagerly": run_eagerly})
 
     def fit_to(self, normals):

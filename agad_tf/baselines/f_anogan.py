@@ -28,7 +28,7 @@ class FAnoGAN(LocalErrors, BidirectionalGAN):
         crop: as in `agad_tf.AGAD`.
         score: "residual" is the paper's; "local" the mean of the largest values of the map of |x − x̂|,
             smoothed and standardised per pixel on training normals, as AGAD's; "fused" both.
-        score_share: share of the pixels that "local" averages; None is .01 where it is asked for.
+        score_share: share of the pixels that "local" averages; None is .01 where the score asks for it.
 
     Attributes:
         generator, critic, encoder: G, D and E, which train.

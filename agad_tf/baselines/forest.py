@@ -10,8 +10,8 @@ from sklearn.ensemble import IsolationForest as SklearnIsolationForest
 from agad_tf.baselines.fitted_once import FittedOnce
 from agad_tf.baselines.trees import Trees, average_cuts, of_forest
 from agad_tf.errors import InputError
-from agad_tf.models.inputs import preprocessing
-from agad_tf.models.kept_normals import prepared
+from agad_tf.models.inputs import preprocessing, whole_number
+from agad_tf.models.kept_normals import NOT_FITTED, prepared
 
 
 class TreeDetector(FittedOnce):
@@ -29,7 +29,6 @@ class TreeDetector(FittedOnce):
 
     takes_tables = True
     reconstructs = False
-    maps_images = False
     paper_epochs = 1
     trees_of_score: tuple[str, ...] = ("trees",)
     """Attributes of the trees that the score reads."""
@@ -46,6 +45,16 @@ class TreeDetector(FittedOnce):
             setattr(self, name, Trees(name=name))
         self.built = True
 
+    def looked_at(self, x):
+        """As in `AnomalyScorer`; before `fit` there are no trees.
+
+        Raises:
+            InputError: before `fit`.
+        """
+        if self.trees.sizes is None:
+            raise InputError(NOT_FITTED.format(type(self).__name__))
+        return super().looked_at(x)
+
     def flat(self, samples) -> np.ndarray:
         """Preprocessed samples as rows (n, values), float32."""
         return np.concatenate([batch.reshape(len(batch), -1) for batch in prepared(self, samples, 256)])
@@ -56,8 +65,6 @@ class TreeDetector(FittedOnce):
 
     def leaves(self, x) -> tf.Tensor:
         """Values of the leaves that preprocessed samples come to, (batch, trees)."""
-        if self.trees.sizes is None:
-            raise InputError(f"{type(self).__name__} expects fit before predict, received neither: call fit")
         return self.trees(self.columns(x))
 
     def reconstruct(self, x):
@@ -127,10 +134,10 @@ class IsolationForest(TreeDetector):
             max_samples: samples a tree is made from; "auto" is 256, or all where there are fewer.
             jit_compile, run_eagerly: as in `FittedOnce.compile`.
         """
-        for name, value in (("n_estimators", n_estimators), ("max_samples", max_samples)):
-            if value != "auto" and not (isinstance(value, int) and value > 0):
-                raise InputError(f"{name} expects a whole number above 0, received {value!r}")
-        settings = {"n_estimators": n_estimators, "max_samples": max_samples}
+        settings = {
+            "n_estimators": whole_number(n_estimators, "n_estimators"),
+            "max_samples": max_samples if max_samples == "auto" else whole_number(max_samples, "max_samples"),
+        }
         self.compile_once(settings | {"jit_compile": jit_compile, "run_eagerly": run_eagerly})
 
     def fit_to(self, normals):

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from agad_tf.baselines.base import check_kind
 from agad_tf.baselines.fitted_once import FittedOnce
-from agad_tf.models.inputs import preprocessing
-from agad_tf.models.kept_normals import KeptNormals, neighbour
+from agad_tf.models.inputs import preprocessing, whole_number
+from agad_tf.models.kept_normals import KeptNormals
 
 
 @keras.saving.register_keras_serializable("agad_tf")
@@ -50,7 +50,7 @@ class Neighbours(KeptNormals, FittedOnce):
     ):
         super().__init__(input_shape, self.score_names[0], **kwargs)
         check_kind(type(self), self.sample_shape, type(self).__name__)
-        self.k, self.seed, self.crop, self.clip = neighbour(k), seed, crop, clip
+        self.k, self.seed, self.crop, self.clip = whole_number(k, "k"), seed, crop, clip
         self.preprocess = preprocessing(
             self.sample_shape, (0.0, 1.0), crop, clip, "float32", self.preprocessing, self.encoding
         )

@@ -84,6 +84,14 @@ def _depths(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return depth
 
 
+def _steps(roots: np.ndarray, left: np.ndarray, right: np.ndarray) -> int:
+    """From a root to the deepest leaf, which is its own left and right."""
+    level, below = roots, 0
+    while below < len(left) and len(level := level[left[level] != level]):
+        level, below = np.concatenate([left[level], right[level]]), below + 1
+    return below
+
+
 def _joined(trees: list[tuple]) -> TreeArrays:
     sizes = [len(tree[0]) for tree in trees]
     roots = np.concatenate([[0], np.cumsum(sizes)[:-1]])
@@ -123,6 +131,14 @@ class Trees(keras.layers.Layer):
         self.hold(len(arrays.roots), len(arrays.feature), arrays.depth)
         for name, kind in _KINDS.items():
             getattr(self, name).assign(np.asarray(getattr(arrays, name), kind))
+
+    def load_own_variables(self, store):
+        # The weights are in the order of `_KINDS`; a file of a detector before `fit` has none.
+        held = [np.asarray(store[str(index)]) for index in range(len(store.keys()))]
+        if held:
+            roots, _, _, left, right, _ = held
+            self.hold(len(roots), len(left), _steps(roots, left, right))
+        super().load_own_variables(store)
 
     def call(self, x):
         """Values of the leaves that samples come to."""

@@ -95,8 +95,8 @@ def compare(
         detectors: names of detectors and baselines; None for those that suit images or tables.
         out: folder for results; an interrupted comparison goes on there.
         minutes: bound of all training together. Those fitted in one pass come first; what is left is shared
-            equally by the others, counting the trainings that cross-fit them, and a training stops early when its
-            time is over (said in its row). None trains each as long as its defaults say.
+            equally by the others, counting the trainings that cross-fit them, and a training stops early when
+            its time is over (said in its row). None trains each as long as its defaults say.
         settings: pairs (name, value) of sections data and split, and `seed`, as in a run's configuration.
         progress: tell each step in the log.
 

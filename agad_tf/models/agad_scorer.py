@@ -9,7 +9,7 @@ BEFORE_LOCAL = ("reconstruction", "discriminator")
 """The scores of files made before there was a local one, and the parts of their fused score."""
 
 PHOTOGRAPHS = 64
-"""Shorter side from which on anomalies are taken for local where none is labelled."""
+"""Shorter side from which on images are taken for photographs: anomalies for local where none is labelled."""
 
 READ_RECONSTRUCTIONS = {"reconstruction", "local"}
 

@@ -7,7 +7,8 @@ import tensorflow as tf
 from agad_tf.encoding import TableEncoding
 from agad_tf.errors import InputError
 from agad_tf.models.aa_bigan import AABiGAN
-from agad_tf.models.kept_normals import KeptNormals, neighbour
+from agad_tf.models.inputs import whole_number
+from agad_tf.models.kept_normals import KeptNormals
 
 WEIGHT = 2.0
 """Of the distance in the fused score. Networks redraw few training rows too well, and what is standardised on
@@ -66,7 +67,7 @@ class AABiGANNeighbours(KeptNormals, AABiGAN):
             encoding=encoding,
             **kwargs,
         )
-        self.k = neighbour(k)
+        self.k = whole_number(k, "k")
 
     def raw_score(self, name, x, training=False):
         if name == "distance":

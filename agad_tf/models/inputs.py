@@ -1,6 +1,7 @@
 """What the detectors take as samples and labels, checked in one place."""
 
 import logging
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -226,11 +227,23 @@ def check_alignment(x, y) -> None:
     rows, labels = getattr(x, "index", None), getattr(y, "index", None)
     if not hasattr(rows, "equals") or not hasattr(labels, "equals") or rows.equals(labels):
         return
-    if len(rows) == len(labels) and rows.sort_values().equals(labels.sort_values()):
+    # Counted, not sorted: texts and numbers have no order.
+    if len(rows) == len(labels) and Counter(rows.dropna()) == Counter(labels.dropna()):
         raise InputError(
             "y expects the labels in the order of x, received the same index in another order: pass "
             "y.loc[x.index]"
         )
+
+
+def whole_number(value, name: str) -> int:
+    """A number of things, at least 1.
+
+    Raises:
+        InputError: anything else, True among it.
+    """
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} expects a whole number above 0, received {value!r}")
+    return int(value)
 
 
 def held_out_share(x, y: np.ndarray, share: float) -> tuple:

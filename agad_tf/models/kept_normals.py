@@ -9,9 +9,11 @@ import tensorflow as tf
 
 from agad_tf.errors import InputError
 from agad_tf.keras_private import forget_weight
+from agad_tf.models.scorer import STATE
 
 LARGEST = 1 << 24
 """Numbers that a fit holds at once, 64 MB of float32; of more samples some are drawn."""
+NOT_FITTED = "{} expects fit before predict, received neither: call fit"
 SPARE = 8
 """Neighbours beyond the k-th whose distance is computed without rounding."""
 
@@ -47,11 +49,12 @@ class KeptNormals:
         self.normals.assign(kept)
 
     def nearest(self, x, count: int) -> tf.Tensor:
-        """What lies between preprocessed samples and their nearest normals, (batch, count, values).
+        """What lies between preprocessed samples and their nearest normals, (batch, count, values) float32.
 
         The nearest first; `count` is at most the number of normals.
         """
-        flat, normals = tf.reshape(x, (-1, self.values)), tf.convert_to_tensor(self.normals)
+        flat = tf.cast(tf.reshape(x, (-1, self.values)), tf.float32)
+        normals = tf.convert_to_tensor(self.normals)
         # By a product of matrices, whose rounding can confuse neighbours alike; of a few more than are
         # wanted the differences decide.
         squared = tf.reduce_sum(normals**2, axis=-1) - 2.0 * tf.matmul(flat, normals, transpose_b=True)
@@ -62,9 +65,24 @@ class KeptNormals:
 
     def away(self, x) -> tf.Tensor:
         """What lies between preprocessed samples and their k-th nearest normal, (batch, values)."""
-        if self.normals is None:
-            raise InputError(f"{type(self).__name__} expects fit before predict, received neither: call fit")
         return self.nearest(x, min(self.k, self.normals.shape[0]))[:, -1]
+
+    def looked_at(self, x):
+        """As in `AnomalyScorer`; before `fit` there is nothing to compare with.
+
+        Raises:
+            InputError: a score that reads the normals, before `fit`.
+        """
+        if self.normals is None and "normals" in self.scoring_state:
+            raise InputError(NOT_FITTED.format(type(self).__name__))
+        return super().looked_at(x)
+
+    def load_own_variables(self, store):
+        # The last one; other weights of these detectors have one dimension or none.
+        last = np.shape(store[str(sum(name != STATE for name in store.keys()) - 1)])  # noqa: SIM118 (no dict)
+        if len(last) == 2 and last[1] == self.values and (self.normals is None or self.normals.shape != last):
+            self.hold(last[0])
+        super().load_own_variables(store)
 
     def get_config(self):
         kept = {} if self.normals is None else {"kept": self.normals.shape[0]}
@@ -78,17 +96,6 @@ class KeptNormals:
         if kept is not None:
             model.hold(kept)
         return model
-
-
-def neighbour(k) -> int:
-    """Which neighbour: a whole number above 0.
-
-    Raises:
-        InputError: anything else.
-    """
-    if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
-        raise InputError(f"k expects a whole number above 0, received {k!r}")
-    return int(k)
 
 
 def drawn(normals, most: int, seed: int):

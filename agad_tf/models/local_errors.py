@@ -43,6 +43,8 @@ class LocalErrors:
     def offer_local(self, score: str, share: float | None) -> None:
         """Sets `score_share`: the given one, or `SHARE` where the score asks for `local`.
 
+        "fused" does too where there is one other part only, which has nothing else to be fused with.
+
         Raises:
             InputError: an unknown score, or a share out of range.
         """
@@ -51,7 +53,16 @@ class LocalErrors:
             raise InputError(f"score expects one of {', '.join(allowed)}, received {score!r}")
         if share is not None and not 0 < share <= 1:
             raise InputError(f"score_share expects a share above 0 and up to 1, or None, received {share}")
-        self.score_share = SHARE if share is None and score == "local" else share
+        asked = score == "local" or (score == "fused" and len(self.own_scores) == 1)
+        self.score_share = SHARE if share is None and asked else share
+
+    @classmethod
+    def from_config(cls, config):
+        if len(cls.own_scores) == 1 and config.get("score") == "fused" and config.get("score_share") is None:
+            config = config | {
+                "score": cls.own_scores[0]
+            }  # saved where "fused" was of one part; weights say so
+        return super().from_config(config)
 
     def make_local_score(self) -> None:
         """Makes the layer, where there is such a part.

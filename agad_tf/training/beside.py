@@ -16,6 +16,7 @@ from agad_tf.evaluation.evaluation import Evaluation
 from agad_tf.evaluation.intervals import auroc_difference, auroc_interval
 from agad_tf.evaluation.metrics import auroc
 from agad_tf.features.efficientnet_lite import weights_file
+from agad_tf.models.agad_scorer import PHOTOGRAPHS
 from agad_tf.training.directory import read_json, write_json
 from agad_tf.training.loading import default_image_size
 
@@ -25,8 +26,6 @@ FILE = "baseline.json"
 """Of a run: what `beside` found."""
 ENOUGH_LABELS = 8
 """Labelled anomalies from which on the baseline of a table learns from them."""
-PHOTOGRAPH = 64
-"""Side from which on images are looked at through pretrained features."""
 SIDE, NORMALS, TESTED = 192, 200, 300
 """With features: largest side, normals and test samples that are looked at; the rest would take too long."""
 ROWS = 5000
@@ -88,7 +87,7 @@ def cheapest(samples: Samples, split: Split) -> str:
     """The name of the baseline for some data: what is known of them decides, and no score."""
     if samples.x.ndim == 2:
         return "stacked" if len(split.train_anomaly) >= ENOUGH_LABELS else "neighbours"
-    if min(samples.x.shape[1:3]) < PHOTOGRAPH:
+    if min(samples.x.shape[1:3]) < PHOTOGRAPHS:
         return "pca"
     try:
         weights_file()

@@ -109,10 +109,13 @@ def tell(model: AnomalyDetector, configuration: Configuration, normals: int, ano
             found.free / 1024,
         )
     steps = fit["epochs"] * steps_of(configuration, normals, anomalies)
-    return (
-        f"expect about {duration(found.seconds * steps)} for {steps} steps on this machine, and "
-        f"{found.mib / 1024:.1f} GiB of memory"
+    line = (
+        f"expect about {duration(found.seconds * steps)} for all {steps} steps, counted from the first, on "
+        f"this machine, and {found.mib / 1024:.1f} GiB of memory"
     )
+    if configuration["report"]["left_out"]:
+        line += "; left_out=true adds a training about as long for each kind, and one without labels"
+    return line
 
 
 def _values(graph: tf.Graph) -> int:

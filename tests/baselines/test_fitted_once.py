@@ -161,6 +161,17 @@ def test_neighbours_keep_a_draw_of_too_many(monkeypatch):
     assert all((np.abs(scaled - row).max(axis=1) < 1e-6).any() for row in kept)
 
 
+def test_weights_fill_new_neighbours(tmp_path):
+    model, x = make("neighbours", ROWS), data(ROWS, 7, 3)
+    model.fit(data(ROWS, 30), verbose=0)
+    model.save_weights(tmp_path / "it.weights.h5")
+    new, smaller = make("neighbours", ROWS), make("neighbours", ROWS)
+    smaller.fit(data(ROWS, 9), verbose=0)
+    for other in (new, smaller):
+        other.load_weights(tmp_path / "it.weights.h5")
+        np.testing.assert_array_equal(other.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
 # -- doors ---------------------------------------------------------------------------------------------------
 
 
@@ -231,8 +242,9 @@ def test_what_is_held_out_is_not_fitted_to():
 
 def test_what_is_missing_is_one_line():
     model = make("neighbours", ROWS)
-    with pytest.raises(InputError, match="fit before predict"):
-        model.predict(data(ROWS, 3), verbose=0)
+    for door in (lambda x: model.predict(x, verbose=0), model, model.explain):
+        with pytest.raises(InputError, match=r"^Neighbours expects fit before predict, .*: call fit$"):
+            door(data(ROWS, 3))
     with pytest.raises(InputError, match="expects normal samples"):
         model.fit(data(ROWS, 3), [1, 1, 1], verbose=0)
     with pytest.raises(InputError, match="augment expects None"):

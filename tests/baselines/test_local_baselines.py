@@ -65,6 +65,18 @@ def test_the_papers_score_is_the_default_and_has_no_such_part():
             model.score = "local"
 
 
+@pytest.mark.parametrize("name", OWN)
+def test_fused_is_both(name):
+    model = make(name, COLOUR, score="fused")
+    assert (model.score_names, model.score_share) == ((OWN[name], "local"), 0.01)
+    assert model.parts_of_score == model.score_names
+    again = type(model).from_config(model.get_config())
+    assert (again.score, again.score_names) == ("fused", model.score_names)
+    # What was saved while "fused" was the one part keeps it.
+    old = type(model).from_config(model.get_config() | {"score_share": None})
+    assert old.score_names == (OWN[name],)
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(InputError, match=r"score local expects images, received rows \(features,\): leave"):
         BASELINES["autoencoder"](ROWS, score="local")

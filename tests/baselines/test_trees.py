@@ -134,7 +134,7 @@ def test_thresholds_are_not_rounded(fitted, precision, tmp_path):
 
 def test_a_second_fit_forgets_the_first(fitted):
     model, x = fitted
-    name = next(name for name in TREES if type(model) is BASELINES[name])
+    name = _name(model)
     train, labels = rows()
     again = make(name)
     again.fit(train, labels, verbose=0)
@@ -152,12 +152,49 @@ def test_of_images_there_are_scores_and_no_maps():
         model.anomaly_map(samples(GREY, 2))
 
 
+def test_weights_fill_a_new_detector(fitted, tmp_path):
+    model, x = fitted
+    model.save_weights(tmp_path / "it.weights.h5")
+    for other in (BASELINES[_name(model)]((6,)), again_fitted(_name(model))):
+        other.load_weights(tmp_path / "it.weights.h5")
+        np.testing.assert_array_equal(other.predict(x, verbose=0), model.predict(x, verbose=0))
+        assert other.get_config()["sizes"] == model.get_config()["sizes"]  # the depth too
+
+
+def again_fitted(name):
+    model = BASELINES[name]((6,))
+    model.compile(**({"n_estimators": 3} if name == "isolation_forest" else {"max_iter": 2}))
+    model.fit(*rows(seed=7, normals=30), verbose=0)
+    return model
+
+
+def _name(model):
+    return next(name for name in TREES if type(model) is BASELINES[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("isolation_forest", "n_estimators"),
+        ("isolation_forest", "max_samples"),
+        ("gradient_boosting", "max_iter"),
+    ],
+)
+def test_numbers_of_things_are_whole(name, setting):
+    for wrong in (True, 0, 2.0):
+        with pytest.raises(InputError, match=f"{setting} expects a whole number above 0, received {wrong}"):
+            make(name, **{setting: wrong})
+    model = make(name, **{setting: np.int64(10)})
+    assert type(model.settings[setting]) is int
+
+
 def test_what_cannot_be_is_one_line(tmp_path):
     x, y = rows()
     with pytest.raises(InputError, match="GradientBoosting expects arrays x and y, received a dataset"):
         make("gradient_boosting").fit(tf.data.Dataset.from_tensor_slices((x, y)).batch(8), verbose=0)
-    with pytest.raises(InputError, match="fit before predict"):
-        make("stacked").predict(x, verbose=0)
+    for name in TREES:
+        with pytest.raises(InputError, match=r"^[A-Za-z]+ expects fit before predict, .*: call fit$"):
+            make(name).predict(x, verbose=0)
     given = ["train", "--data", "digits", "--normal-class", "8", "--detector", "isolation_forest"]
     result = CliRunner().invoke(main, [*given, "--out", str(tmp_path / "run")])
     assert result.exit_code == 2

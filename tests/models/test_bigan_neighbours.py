@@ -70,6 +70,23 @@ def test_labelled_anomalies_are_not_among_the_normals_and_a_second_fit_forgets_t
     assert all(np.abs(np.asarray(model.normals) - row).max(axis=1).min() < 1e-6 for row in kept)
 
 
+def test_weights_fill_a_new_detector(model, tmp_path):
+    model.save_weights(tmp_path / "it.weights.h5")
+    new = agad_tf.AABiGANNeighbours((5,), latent_dim=4)
+    new.load_weights(tmp_path / "it.weights.h5")
+    x = rows(7, seed=3)
+    np.testing.assert_array_equal(new.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_distances_are_float32_whatever_the_networks_compute_in():
+    model = trained(dtype="float64")
+    x = rows(7, seed=3)
+    scaled = np.asarray(model.preprocess(tf.constant(x)))
+    away = np.sort(np.linalg.norm(scaled[:, None] - np.asarray(model.normals)[None], axis=-1), axis=1)[:, 4]
+    np.testing.assert_allclose(model.raw_score("distance", scaled), away, rtol=1e-4)
+    assert np.isfinite(model.predict(x, verbose=0)).all()
+
+
 def test_the_paper_alone_is_the_reconstruction_error():
     assert trained(literal=True).score == "reconstruction"
 
@@ -101,7 +118,7 @@ def test_what_cannot_be_is_one_line(model, tmp_path):
         agad_tf.AABiGANNeighbours((5,), k=0)
     with pytest.raises(InputError, match="take float32 or float16"):
         export_tflite(model, tmp_path / "it.tflite", "int8", representative=rows(9))
-    with pytest.raises(InputError, match="expects fit before predict"):
+    with pytest.raises(InputError, match=r"^AABiGANNeighbours expects fit before predict, .*: call fit$"):
         agad_tf.AABiGANNeighbours((5,), score="distance").predict(rows(3), verbose=0)
 
 

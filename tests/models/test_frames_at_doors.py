@@ -67,6 +67,9 @@ def test_labels_in_another_order_are_noticed(model):
     ):
         with pytest.raises(InputError, match=r"same index in another order: pass y.loc\[x.index\]"):
             door()
+    mixed = [*range(len(FRAME) - 1), "last"]  # has no order to sort by
+    with pytest.raises(InputError, match="same index in another order"):
+        model.evaluate(FRAME.set_axis(mixed), LABELS.set_axis(mixed[::-1]), verbose=0)
     missing = LABELS.astype("Int64").mask(LABELS == 1)
     with pytest.raises(InputError, match=r"y expects 0 \(normal\) and 1 \(anomaly\), received"):
         model.evaluate(FRAME, missing, verbose=0)

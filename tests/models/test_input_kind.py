@@ -21,6 +21,11 @@ FLOAT = Identity(kind="float", smallest=-1.0, largest=1.0)
 UNIT_FLOAT = Identity(kind="float", smallest=0.0, largest=1.0)
 
 
+def test_a_kind_without_a_range_is_not_known_to_see_negative_values():
+    assert not Identity(kind="float").sees_negative(-1.0)
+    assert FLOAT.sees_negative(-1.0)
+
+
 class Batches(keras.utils.PyDataset):
     def __init__(self, x, y=None):
         super().__init__()

@@ -11,7 +11,8 @@ from agad_tf.training import estimate as module
 from agad_tf.training.configuration import configure
 from agad_tf.training.estimate import MIB, Estimate, estimate, tell
 
-CONFIGURATION = configure("agad", settings=[("epochs", 3), ("batch_size", 8), ("min_anomalies", 2)])
+SETTINGS = [("epochs", 3), ("batch_size", 8), ("min_anomalies", 2)]
+CONFIGURATION = configure("agad", settings=SETTINGS)
 
 
 @pytest.fixture
@@ -56,8 +57,11 @@ def test_a_run_is_told_of(machine, caplog, monkeypatch):
     model = make((16, 16, 1))
     # Batches of 8 with two anomalies hold six normals: 5 steps an epoch.
     assert tell(model, CONFIGURATION, 30, 4).startswith(
-        "expect about 49 s for 15 steps on this machine, and "
+        "expect about 49 s for all 15 steps, counted from the first, on this machine, and "
     )
+    left_out = configure("agad", settings=[*SETTINGS, ("left_out", True)])
+    assert "left_out" not in tell(model, CONFIGURATION, 30, 4)
+    assert "left_out=true adds a training about as long for each kind" in tell(model, left_out, 30, 4)
     assert not caplog.records
     monkeypatch.setattr(module, "_available", lambda: 10.0)
     with caplog.at_level(logging.WARNING, "agad_tf"):
