@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from agad_tf import AABiGAN
 from agad_tf.errors import InputError
@@ -73,3 +74,14 @@ def test_labels_in_another_order_are_noticed(model):
     missing = LABELS.astype("Int64").mask(LABELS == 1)
     with pytest.raises(InputError, match=r"y expects 0 \(normal\) and 1 \(anomaly\), received"):
         model.evaluate(FRAME, missing, verbose=0)
+
+
+def test_dates_and_datasets_of_columns_are_told():
+    frame = pd.DataFrame({"a": np.arange(40.0), "b": np.arange(40.0)[::-1]})
+    labels = np.repeat([0, 1], [36, 4])
+    by_column = tf.data.Dataset.from_tensor_slices((dict(frame), labels)).batch(8)
+    with pytest.raises(InputError, match=r"dataset of x or \(x, y\), received elements .*: map it to these"):
+        AABiGAN((2,)).fit(by_column, verbose=0)
+    dates = frame.assign(b=pd.date_range("2024-01-01", periods=40))
+    with pytest.raises(InputError, match="in column 'b': encode it as numbers"):
+        AABiGAN((2,)).fit(dates, labels, verbose=0)

@@ -220,6 +220,16 @@ def test_evaluate_measures_all_that_it_is_given_or_says_what_to_do():
     assert model.evaluate(X, Y, verbose=0, return_dict=False) == list(results.values())
 
 
+def test_a_rate_that_is_set_by_hand_is_that_of_its_own_optimizer():
+    model = make()
+    before = float(model.discriminator_optimizer.learning_rate)
+    model.optimizer.learning_rate = 0.5
+    assert float(model.optimizer.learning_rate) == 0.5
+    assert float(model.discriminator_optimizer.learning_rate) == before
+    model.discriminator_optimizer.learning_rate = 0.25
+    assert rates(model) == (0.5, 0.25)
+
+
 def test_batches_by_hand():
     model = make(compile_with={"run_eagerly": True})
     logs = model.train_on_batch(X, Y, return_dict=True)
