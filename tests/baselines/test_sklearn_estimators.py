@@ -67,7 +67,7 @@ def test_scikit_learns_own_checks_of_detectors_that_train_by_steps(name):
 
 @pytest.mark.slow
 def test_scikit_learns_own_checks_of_a_forest():
-    """In another order the means over its trees differ in the last bit of float32, which one check forbids."""
+    """In another order the means over its trees differ in the last bit, which one check forbids."""
     found = failures(estimators()["isolation_forest"])
     assert not found.keys() - NOT_OURS - {"check_methods_sample_order_invariance"}, found
 
