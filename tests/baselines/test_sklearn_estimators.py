@@ -97,6 +97,7 @@ def test_pipeline_cross_validation_and_search():
     assert set(model.fit(x, y).predict(x)) == {1, -1}
 
 
+@pytest.mark.slow
 def test_labels_are_used_and_a_seed_fixes_the_scores():
     x, y = rows()
     model = AABiGANEstimator(epochs=2, batch_size=32, min_anomalies=4, random_state=5)

@@ -120,6 +120,7 @@ def test_score(place):
     check(place, "scores.csv", *command, may_keep=keep)
 
 
+@pytest.mark.slow
 def test_train(place):
     words = "--backbone encoder_decoder --image-size 16 --epochs 1 --batch-size 16 --min-anomalies 4 --quiet"
     command = ("train", "--data", place / "parts", *words.split(), "--resume", place / "trained")

@@ -214,6 +214,7 @@ def test_what_cannot_be_exported_is_told(run, tmp_path):
     assert not list((tmp_path / "parts").glob(".partial*"))
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_found(run, tmp_path):
     def invoke(*arguments, code=0):
         result = CliRunner().invoke(main, ["export", str(run.path), *map(str, arguments)])

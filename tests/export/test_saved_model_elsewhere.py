@@ -68,6 +68,7 @@ def signature(path):
     return given.name.split(":")[0], {k: v.name.split(":") for k, v in served.outputs.items()}
 
 
+@pytest.mark.slow
 def test_in_c(program, case):
     expected, calibration, path, samples = case
     given, outputs = signature(path)

@@ -221,6 +221,7 @@ def test_mahalanobis_distance_by_hand():
     np.testing.assert_allclose(mean, 5, atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_alike(tmp_path):
     x, y = feature_cases.parts(24, range(18, 24)), np.repeat([0, 1], [18, 6])
 
