@@ -10,6 +10,7 @@ whose results are in the file are not run again.
 """
 
 import argparse
+import io
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from pages import with_table
+from PIL import Image
 
 from agad_tf.baselines import FITTED_ONCE
 from agad_tf.comparison.compare import compare
@@ -45,12 +47,22 @@ def coded(file, rows):
     return [content[offsets[row] : offsets[row + 1]].tobytes() for row in rows]
 
 
+def squared(content):
+    """A coded image of any size as a JPEG of 256 x 256: images of one source are of one size."""
+    made = io.BytesIO()
+    Image.open(io.BytesIO(content)).convert("L").resize((256, 256), Image.BILINEAR).save(
+        made, "JPEG", quality=95
+    )
+    return made.getvalue()
+
+
 def tiles(data, scratch, images):
     file = np.load(data / "images/magnetic_tile.npz")
     rows = np.random.default_rng(SEED).permutation(len(file["kind"]))[:images]
     kinds = np.where(file["kind"][rows] == "good", "normal", file["kind"][rows])
     groups = [f"part{tile}" for tile in file["tile"][rows]]
-    return folder_of(scratch, coded(file, rows), kinds, groups), [("group", r"part(\d+)_")]
+    images = [squared(content) for content in coded(file, rows)]
+    return folder_of(scratch, images, kinds, groups), [("group", r"part([^_]+)_")]
 
 
 def cells(data, scratch, images):
