@@ -263,7 +263,7 @@ class FeatureDiscriminator(FeatureScorer):
     def _worst(self, grid, begun, allowed=None) -> tf.Tensor:
         """The patches of each image that look worst to who knows no label, (batch, count, 1, channels).
 
-        Any patches before labels have begun to count: to look at all of them takes a third of a step.
+        Any patches before labels have begun to count: looking at all of them would be for nothing.
 
         Args:
             grid: raw features.
@@ -314,6 +314,9 @@ class FeatureDiscriminator(FeatureScorer):
 
         Args:
             other: of the same settings, trained on the same normals.
+
+        Raises:
+            InputError: by `fit`, without labelled anomalies.
         """
         for name in ("features", "discriminator", "scoring_discriminator"):
             source = other.scoring_discriminator if name == "discriminator" else getattr(other, name)
@@ -398,6 +401,10 @@ class FeatureDiscriminator(FeatureScorer):
         if sample[1]:
             self.labels_learnt.assign(1.0)
             self._forget_traces()
+        elif self._knows_normals:
+            raise InputError(
+                "fit after learn_labels_after expects labelled anomalies, received none: all else is learnt"
+            )
         elif self.score == "labels":
             raise InputError(
                 "score 'labels' expects labelled anomalies, received none: add some, or take another score"

@@ -81,14 +81,13 @@ def training_masks(samples: Samples, rows: np.ndarray, crop: str, fit: Mapping) 
 
 
 def check_masks(samples: Samples, split: Split, crop: str) -> None:
-    """Reads the masks of training and test part: a bad one is better known before training than after.
+    """Reads the masks of the test part: a bad one is better known before training than after.
 
-    Anomalies of the test that have none, or an empty one, are told.
+    Anomalies that have none, or an empty one, are told.
 
     Raises:
         InputError: an unreadable mask, or one of another size than its image.
     """
-    training_masks(samples, split.train_anomaly, crop, {})
     masked = _masked(samples, split)
     if not masked:
         return

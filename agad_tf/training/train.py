@@ -101,7 +101,10 @@ def train(
     problem = calibration_problem(split, settings)
     if problem is not None and settings != calibration_defaults():
         raise problem  # asked for, and not to be had: better known before training than after
-    check_masks(samples, split, configuration["model"].get("crop", "stretch"))
+    crop = configuration["model"].get("crop", "stretch")
+    check_masks(samples, split, crop)
+    if DETECTORS[configuration["detector"]] is FeatureDiscriminator:  # told before there is a run
+        training_masks(samples, split.train_anomaly, crop, configuration["fit"])
     data = inspection.validate(samples, split)
     if progress:
         for words in filter(None, (why, chosen)):

@@ -10,6 +10,7 @@ from agad_tf import AGAD
 from agad_tf.baselines import BASELINES
 from agad_tf.data.samples import Samples
 from agad_tf.data.splits.split import Split
+from agad_tf.errors import InputError
 from agad_tf.evaluation.wording import in_percent, kinds_line
 from agad_tf.models import FeatureDiscriminator
 from agad_tf.training.kinds import KEPT, caution, is_wanted, leave_one_kind_out
@@ -66,6 +67,8 @@ def test_what_no_label_teaches_is_taken_from_the_run():
     first, second = (feature_cases.make(compiled={"learning_rate": 2e-3}) for _ in range(2))
     first.fit(samples.x[rows], labels, steps_per_epoch=20, verbose=0)
     second.learn_labels_after(first)
+    with pytest.raises(InputError, match="labelled anomalies, received none"):
+        second.fit(samples.x[rows[:-12]], verbose=0)
     second.fit(samples.x[rows[:-6]], labels[:-6], steps_per_epoch=20, verbose=0)
     parts = [model.standardised_parts(samples.x) for model in (first, second)]
     for name in ("global", "local"):
