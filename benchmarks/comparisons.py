@@ -1,7 +1,7 @@
 """What `agad_tf.compare` says of five problems, and how long it takes.
 
     python benchmarks/comparisons.py --data FOLDER --out benchmarks/results/comparisons.json \\
-        --page docs/compare.md
+        --page docs/results/comparisons.md
 
 Development problems: digits (8 is normal), a table, rendered photographs of a plate, magnetic tiles and solar
 cells. FOLDER holds tabular/cardio.npz, images/magnetic_tile.npz and images/elpv.npz; what it lacks is left

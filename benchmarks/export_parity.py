@@ -1,7 +1,7 @@
 """Exports of trained detectors in every format against the detectors themselves, on real data.
 
     python benchmarks/export_parity.py --mnist mnist.npz --table satellite.npz --work DIR \
-        --out benchmarks/results/export_parity.json --page docs/export.md
+        --out benchmarks/results/export_parity.json --page docs/results/exports.md
 
 Each detector of `DETECTORS` is trained (once: a run in the work folder is taken as it is), exported in every
 format as by `agad-tf export`, and scored by another runtime each time: TensorFlow, OpenVINO, ONNX
@@ -164,8 +164,8 @@ def row(record: dict) -> str:
         f"{record['agreement']:.1e}",
         f"{record['difference_median']:.1e}",
         "" if spearman is None else f"{spearman:.5f}",
-        f"{record['auroc_before']:.4f}",
-        f"{record['auroc_after']:.4f}",
+        f"{100 * record['auroc_before']:.2f}",
+        f"{100 * record['auroc_after']:.2f}",
         f"{record['decisions_changed']:.2%}",
         f"{record['size_bytes'] / 1e6:.2f}",
     ]

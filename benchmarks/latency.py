@@ -1,6 +1,7 @@
 """Time to score on one thread: every export of AGAD's nets, and PyTorch eager of the same nets, in one run.
 
-    python benchmarks/latency.py --torch PYTHON --out benchmarks/results/latency.json --page docs/export.md
+    python benchmarks/latency.py --torch PYTHON --out benchmarks/results/latency.json \\
+        --page docs/results/exports.md
 
 PYTHON is an interpreter that has PyTorch, which is no dependency here (default: this one). Detectors with
 their first weights, which time does not depend on, score 32×32 grey images, one and 256 at once. Each round

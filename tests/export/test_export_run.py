@@ -245,6 +245,6 @@ def test_the_page_shows_the_results_as_they_are_stored(name, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     benchmark, pages = importlib.import_module(name), importlib.import_module("pages")
     records = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["records"]
-    page = (ROOT / "docs" / "export.md").read_text()
+    page = (ROOT / "docs" / "results" / "exports.md").read_text()
     mark = {"export_parity": "parity", "latency": "latency"}[name]
     assert pages.with_table(page, mark, benchmark.table(records)) == page

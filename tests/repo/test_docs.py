@@ -283,11 +283,12 @@ def prepared(name, folder, request):
         assert result.exit_code == 0, result.output
     if name == "docs/thresholds.md":
         space |= {"scores_of_held_out_normals": rng.normal(size=200), "new_scores": rng.normal(size=9)}
-    if name == "docs/routes.md":
-        space["images"] = rng.integers(0, 256, (48, 32, 32, 1), np.uint8)
-        space["labels"] = np.arange(48) % 8 == 0
+    if name == "docs/reference/layers_and_losses.md":
         space["features"] = tf.constant(rng.normal(size=(4, 8, 8, 3)), tf.float32)
-    if name in ("docs/aa_bigan.md", "docs/baselines.md", "docs/results/selection.md", "docs/training.md"):
+    if name in (
+        *("docs/methods.md", "docs/baselines.md", "docs/training.md"),
+        *("docs/results/selection.md", "docs/reference/layers_and_losses.md"),
+    ):
         images = rng.integers(0, 256, (48, 32, 32, 1), np.uint8)
         space |= {"samples": images, "images": images, "x": images, "new_samples": images[:4]}
         labels = np.arange(48) % 8 == 0
@@ -355,6 +356,8 @@ def test_shell_blocks_run(name, workplace):
     digits_folder(workplace / "parts")
     digits_folder(workplace / "new", 5, 5)
     (workplace / "new" / "normal").rename(workplace / "new_images")
+    # What is redirected into a file is not written when a line is run.
+    (workplace / "my.yaml").write_text(CliRunner().invoke(main, ["settings"]).stdout)
     ran = []
     for block in blocks_of(ROOT / name):
         for line in command_lines(block):
