@@ -23,6 +23,7 @@ from study import (
     stability,
     stacking,
     toy,
+    unseen,
 )
 from study.costs import calibrate as measure
 from study.costs import estimate
@@ -46,6 +47,7 @@ STUDIES = {
     "audit": audit.EXPERIMENT,
     "features": features.EXPERIMENT,
     "local": local.EXPERIMENT,
+    "unseen": unseen.EXPERIMENT,
 }
 
 
