@@ -77,7 +77,7 @@ def write(results: Path, pages: Path) -> list[Path]:
                     of: [r["auroc"][kind] for r in runs if (r["problem"], r["detector"]) == (name, of)]
                     for of in baselines
                 }
-                cells = [mean_and_deviation(own[of]) if of in own else None for of in (*WITHOUT, *WITH)]
+                cells = [mean_and_deviation(own[of]) if own.get(of) else None for of in (*WITHOUT, *WITH)]
                 cells.append(mean_and_deviation([figures[f"{score}_{kind}"] for figures in agad]))
                 cells.append(mean_and_deviation([figures[f"fused_{kind}"] for figures in frozen]))
                 rows.append([title, "yes" if labels else "no", kind, len(seeds), *cells])

@@ -209,29 +209,34 @@ def test_figures_of_the_summary_are_those_of_the_results():
 
 
 def test_figures_of_the_readme_are_those_of_the_results():
-    """Each of its numbers stands in the row that it comes from."""
+    """Each cell holds the labelled and the unseen kinds of a row and a column of the results."""
 
-    def row(page, start):
-        lines = (ROOT / "docs/results" / page).read_text("utf-8").splitlines()
-        return next(line for line in lines if re.match(start, line))
+    def rows(path):
+        lines = (ROOT / path).read_text("utf-8").splitlines()
+        return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines if "|" in line]
 
-    text = (ROOT / "README.md").read_text("utf-8")
-    for start, name, line in (
-        ("solar cells; `features`, no labels", "features.md", r"\| elpv_mono \| \d+ \| no \|"),
-        ("solar cells; `features`, ten labels", "features.md", r"\| elpv_mono \| \d+ \| yes \|"),
-        ("MNIST 8; one-class SVM", "summary.md", r"\| one-class SVM on pixels"),
-        ("MNIST 8; `agad`, no labels", "summary.md", r"\| normal images alone"),
-        ("MNIST 8; `agad`, 5 % labels", "summary.md", r"\| with 5 % labelled"),
-    ):
-        (shown,) = (told for told in text.splitlines() if told.startswith(f"| {start}"))
-        figures = re.findall(r"\d+\.\d", shown)
-        assert figures
-        for figure in figures:
-            assert f" {figure} " in row(name, line), (start, figure)
+    def shown(start):
+        (found,) = (cells for cells in rows("README.md") if cells[0] == start)
+        return found[1:]
+
+    unseen = rows("docs/results/unseen.md")
+    head = unseen[0]
+    columns = (("oc_svm", "no"), ("classifier", "yes"), ("agad", "yes"), ("features, pretrained", "yes"))
+    for name in ("MNIST 8", "Fashion-MNIST 8"):
+        for told, (column, labels) in zip(shown(name), columns, strict=True):
+            kinds = [cells for cells in unseen if cells[:2] == [name, labels]]
+            assert [cells[2] for cells in kinds] == ["known", "unseen"]
+            assert told == " / ".join(cells[head.index(column)] for cells in kinds)
+    cells = next(row for row in rows("docs/results/features.md") if row[:3:2] == ["elpv_mono", "yes"])
+    assert shown("solar cells") == ["–", "–", "–", f"{cells[4]} / {cells[5]}"]
+    (garments,) = (found for found in unseen if found[:3] == ["Fashion-MNIST 8", "no", "unseen"])
+    assert f"unseen kinds have {garments[head.index('agad')]} without labels" in (
+        ROOT / "README.md"
+    ).read_text("utf-8")
 
 
 def test_the_navigation_names_pages_that_exist():
-    nav = re.findall(r"^ +- (?:[\w ]+: )?([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    nav = re.findall(r"^ +- (?:[\w -]+: )?([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
     assert len(nav) > 15
     generated = {"reference/commands.md", "repository/benchmarks/README.md"}
     for page in set(nav) - generated:

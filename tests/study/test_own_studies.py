@@ -49,6 +49,7 @@ def test_results_lines_survive_a_cut(tmp_path):
         ("audit", {"epochs": 4}),
         ("features", {"seeds": 1, "problem": "elpv_poly"}),
         ("local", {"seeds": 1, "problem": "fashion_mnist"}),
+        ("unseen", {"seeds": 1}),
         ("table-runs", {"seeds": 1, "runs": 1}),
         ("table-stacks", {"seeds": 1, "dataset": "arrhythmia"}),
         ("six-tables", {"seeds": 1}),
