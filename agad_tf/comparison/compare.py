@@ -33,10 +33,9 @@ from agad_tf.files import write_atomically, written_whole
 from agad_tf.models import FeatureDiscriminator
 from agad_tf.models.feature_scorer import FeatureScorer
 from agad_tf.training.configuration import DETECTORS, configure
-from agad_tf.training.localisation import training_masks
 from agad_tf.training.open import load_split
 from agad_tf.training.small_sets import CHOSEN, choose
-from agad_tf.training.train import build, default_image_size
+from agad_tf.training.train import build, default_image_size, learnt_masks
 
 logger = logging.getLogger("agad_tf")
 
@@ -203,12 +202,15 @@ def _compare_one(
 
 
 def _train_and_judge(name, samples, split, folds, seconds, settings) -> tuple[dict, dict]:
-    uses_labels = (DETECTORS | BASELINES)[name].uses_anomalies
+    kind = (DETECTORS | BASELINES)[name]
+    uses_labels, masks = kind.uses_anomalies, None
+    if kind is FeatureDiscriminator:  # read once for all folds
+        masks = learnt_masks(configure(name, settings=_settings_of(name, settings)), samples, split)
     trainings = 1 + (len(np.unique(folds)) if uses_labels else 0)
     share = None if seconds is None else seconds / trainings
     anomalies = split.train_anomaly
     started = time.monotonic()
-    detector, stopped = _trained(name, samples, split, anomalies, share, settings)
+    detector, stopped = _trained(name, samples, split, anomalies, share, settings, masks)
     took = time.monotonic() - started
     rows, labels = split.labelled("test")
     test = _scores(detector, samples, rows)
@@ -234,7 +236,7 @@ def _train_and_judge(name, samples, split, folds, seconds, settings) -> tuple[di
         for fold in np.unique(folds):
             judge = detector
             if uses_labels:
-                judge, _ = _trained(name, samples, split, anomalies[folds != fold], share, settings)
+                judge, _ = _trained(name, samples, split, anomalies[folds != fold], share, settings, masks)
             fold_normals.append(_scores(judge, samples, split.validation_normal))
             fold_anomalies[folds == fold] = _scores(judge, samples, anomalies[folds == fold])
         scores |= {"fold_normals": np.stack(fold_normals), "fold_anomalies": fold_anomalies}
@@ -243,7 +245,9 @@ def _train_and_judge(name, samples, split, folds, seconds, settings) -> tuple[di
     return row, scores
 
 
-def _trained(name: str, samples: Samples, split: Split, anomalies, seconds: float | None, settings):
+def _trained(
+    name: str, samples: Samples, split: Split, anomalies, seconds: float | None, settings, masks=None
+):
     """A detector trained on normals and on some labelled anomalies, and whether the clock stopped it."""
     keras.utils.set_random_seed(dict(settings).get("seed", 0))
     epochs, fit, normals = {}, {}, split.train_normal
@@ -259,8 +263,8 @@ def _trained(name: str, samples: Samples, split: Split, anomalies, seconds: floa
     rows = np.concatenate([normals, anomalies])
     labels = np.repeat([0, 1], [len(normals), len(anomalies)])
     clock = StopAfter(seconds)
-    if isinstance(detector, FeatureDiscriminator):
-        fit = fit | {"masks": training_masks(samples, rows, detector.crop, fit)}
+    if masks is not None:
+        fit = fit | {"masks": masks.of(rows)}
     detector.fit(samples.x[rows], labels, **(fit | epochs), verbose=0, callbacks=[clock])
     return detector, clock.stopped and name not in FITTED_ONCE  # one pass is whole, however long it took
 

@@ -72,6 +72,7 @@ class FeatureDiscriminator(FeatureScorer):
 
     Attributes:
         features: the frozen network, a `FrozenFeatures`.
+        masks_learnt: number of labelled anomalies of the last `fit` whose masks said where their defects are.
         discriminator, label_discriminator: the members, which train; with scoring_ before it: their average
             over steps.
 
@@ -147,6 +148,7 @@ class FeatureDiscriminator(FeatureScorer):
         self._training_normals = self._extract_function = self._folder = None
         self._with_labels, self._epochs, self._knows_normals = True, None, False
         self._patch_labels: PatchLabels | None = None
+        self.masks_learnt = 0
         self._label_start = tf.Variable(0.0, trainable=False, name="label_start")  # not of what is saved
         self.built = True
 
@@ -359,6 +361,7 @@ class FeatureDiscriminator(FeatureScorer):
         if not self.compiled:
             self.compile()
         self._training_normals, self._folder, self._epochs = None, features_folder, epochs
+        self.masks_learnt = 0
         if self._patch_labels is not None or masks is not None:
             self._patch_labels, self._step_function = None, None  # a step is traced with the masks it has
         arrays = not isinstance(x, tf.data.Dataset | keras.utils.PyDataset) and augment is None
@@ -375,6 +378,7 @@ class FeatureDiscriminator(FeatureScorer):
             if len(masked):
                 content = [content_of(tf.constant(block)).numpy() for block in x[masked].blocks(64)]
                 self._patch_labels = PatchLabels(np.concatenate(content), patches)
+                self.masks_learnt = len(masked)
             steps_per_epoch = steps_per_epoch or STEPS
             if isinstance(validation_data, tuple | list) and len(validation_data) == 2:
                 held_out, labels = self._check_labelled(*validation_data)
