@@ -190,8 +190,9 @@ class FeatureScorer(AnomalyDetector):
         """p-values of samples from all training normals, none of which was held out; (m,) float64.
 
         For small sets: 240 normals give 240 scores to compare with. The price is a weaker promise, see
-        `agad_tf.evaluation.cross_fitting.cross_p_values`: false alarms at p <= α are at most about 2α. Always
-        by the fused score.
+        `agad_tf.evaluation.cross_fitting.false_alarm_bound`: false alarms at p <= α are at most about 2α.
+        The scales of features, of logits at each place and of parts are fitted to all normals, without folds;
+        the bound takes no account of that. Always by the fused score.
 
         Args:
             normals: all normals that `fit` was given.
