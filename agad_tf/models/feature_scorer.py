@@ -198,9 +198,18 @@ class FeatureScorer(AnomalyDetector):
             normals: all normals that `fit` was given.
             x: samples as `predict` takes them.
             batch_size: samples at once.
+
+        Raises:
+            InputError: one member, or a detector that `fit` with arrays has not trained in this process: who
+                left a sample out goes by the bits of its features.
         """
         if self.members < 2:
             raise InputError("cross_p_values expects at least 2 members, received 1: each leaves out a share")
+        if self._training_normals is None:
+            raise InputError(
+                "cross_p_values expects a detector that fit with arrays has just trained, received one that "
+                "was loaded, or trained from a dataset: call fit with the arrays first"
+            )
         described, logits, fold = self._described(as_samples(normals), "normals", batch_size)
         new, new_logits, _ = self._described(as_samples(x), "x", batch_size)
         held_out = self._scores(described, logits, fold)
@@ -219,6 +228,10 @@ class FeatureScorer(AnomalyDetector):
         x = self.check_samples(x, name)
         if not len(x):
             raise InputError(f"{name} expects at least one sample, received none: pass some")
+        if (
+            self._training_normals is not None
+        ):  # members left out by the content of the features, not of images
+            x = self.rows_of(x)
         judges = [part for part in self.fused_parts if part in JUDGES]
         pieces = []
         for start in range(0, len(x), batch_size):

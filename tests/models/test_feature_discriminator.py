@@ -141,6 +141,17 @@ def test_all_normals_calibrate_by_their_folds(fitted):
     assert len(model.held_out_scores()["fused"]) == NORMALS
 
 
+def test_images_are_left_out_by_those_who_did_not_learn_from_them(fitted, tmp_path):
+    """Who left a sample out goes by its features, which training saw, whatever it is given as."""
+    model, x, _ = fitted
+    of_images, of_training = model.held_out_scores(x[:NORMALS]), model.held_out_scores()
+    for name, scores in of_images.items():
+        np.testing.assert_array_equal(scores, of_training[name])
+    model.save(tmp_path / "it.keras")
+    with pytest.raises(InputError, match="that fit with arrays has just trained, received one"):
+        keras.saving.load_model(tmp_path / "it.keras").cross_p_values(x[:NORMALS], x[:2])
+
+
 def test_the_summands_of_the_fused_score(fitted):
     model, x, _ = fitted
     parts = model.standardised_parts(x[:9])
