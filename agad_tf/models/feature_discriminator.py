@@ -49,7 +49,8 @@ class FeatureDiscriminator(FeatureScorer):
 
     "fused" is the sum of those that learnt something, each standardised on training normals that it was not
     fitted to: the covariance by cross-fitting, a discriminator by its members, each of which leaves out its
-    share of the normals. What labels teach is added to what is known without them, and replaces nothing.
+    share of the normals. "global" is weighted by 20 over the side of the grid: on a fine one a small defect
+    hardly moves a mean. What labels teach is added to what is known without them, and replaces nothing.
 
     Noise stands where AGAD has the reconstructions of its generator: both make pseudo-anomalies out of normal
     samples, and so need few labelled ones.

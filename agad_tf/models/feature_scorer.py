@@ -24,6 +24,9 @@ JUDGES = {
 }
 """Parts of the score that a discriminator of patches gives: its attribute, and that of its local score."""
 
+EQUAL_SIDE = 20
+"""Side of the grid on which "global" counts as much in the fused score as each of the others."""
+
 
 class FeatureScorer(AnomalyDetector):
     """What scores in `FeatureDiscriminator`, which makes the networks and trains them."""
@@ -51,7 +54,9 @@ class FeatureScorer(AnomalyDetector):
         return scores[0] if len(scores) == 1 else self.fuse(scores)
 
     def fuse(self, scores):
-        """The fused score: the sum of `fused_parts`, each standardised on training normals.
+        """The fused score: the sum of `fused_parts`, each standardised on training normals and weighted.
+
+        The weights are in `score_deviations`, see `prepare_scoring`.
 
         Args:
             scores: (batch,) each, in the order of `fused_parts`.
@@ -141,6 +146,9 @@ class FeatureScorer(AnomalyDetector):
     def prepare_scoring(self, normals=None, batch_size: int = 32) -> None:
         """Standardises all parts on normals that none was fitted to; see the class.
 
+        "global" is divided by its deviation times the side of the grid in `EQUAL_SIDE`: the finer the grid,
+        the less a defect of a few patches moves the mean of all, and the more of "global" is noise.
+
         Args:
             normals: normal training samples as `fit` takes them; the first 1024 are used. None takes those
                 of the last `fit`.
@@ -153,6 +161,8 @@ class FeatureScorer(AnomalyDetector):
         for name in self.fused_parts:
             index = self.score_names.index(name)
             mean, deviation = float(scores[name].mean()), max(float(scores[name].std()), 1e-12)
+            if name == "global":
+                deviation *= np.sqrt(np.prod(self.features.grid[:2])) / EQUAL_SIDE
             for state, value in ((self.score_means, mean), (self.score_deviations, deviation)):
                 state.assign(tf.tensor_scatter_nd_update(state.value, [[index]], [value]))
         self.scoring_prepared.assign(1.0)

@@ -159,6 +159,18 @@ def test_the_summands_of_the_fused_score(fitted):
     np.testing.assert_allclose(sum(parts.values()), model.predict(model.rows_of(x[:9])), rtol=1e-4, atol=1e-4)
 
 
+def test_the_finer_the_grid_the_less_the_whole_image_counts(fitted):
+    """`global` is weighted by 20 over the side of the grid, in the fused score and nowhere else."""
+    model, _, _ = fitted
+    side = np.sqrt(np.prod(model.features.grid[:2]))
+    spread = {name: scores.std() for name, scores in model.held_out_scores().items()}
+    weights = {
+        name: spread[name] / float(model.score_deviations[index])
+        for index, name in enumerate(model.score_names)
+    }
+    assert weights == pytest.approx({"global": 20 / side, "local": 1, "labels": 1}, rel=1e-3)
+
+
 def test_labels_teach_their_own_discriminator_alone():
     """Labels count in the sum only where there were any; without them nothing of theirs moves."""
     x, y = feature_cases.parts(36, range(30, 36)), np.repeat([0, 1], [30, 6])
