@@ -6,7 +6,7 @@
 Development problems: digits (8 is normal), a table, rendered photographs of a plate, magnetic tiles and solar
 cells. FOLDER holds tabular/cardio.npz, images/magnetic_tile.npz and images/elpv.npz; what it lacks is left
 out. Of the last two at most `--images` photographs are drawn; no tile is on two sides of the split. Problems
-whose results are in the file are not run again.
+whose results are in the file are not run again. `--pages` keeps the page that each comparison writes.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import io
 import json
 import os
 import platform
+import re
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -83,11 +85,14 @@ PROBLEMS = {
 """Name to a function of FOLDER, a scratch folder and the number of images: source and settings."""
 
 
-def measured(source, settings, minutes, scratch):
-    """What was found, and seconds of the clock and of the processors."""
+def measured(source, settings, minutes, scratch, page=None):
+    """What was found, and seconds of the clock and of the processors; the page is copied to `page`."""
     begun, worked = time.monotonic(), time.process_time()
     made = compare(source, out=scratch / "out", minutes=minutes, settings=[("seed", SEED), *settings])
-    write_page(made)
+    written = write_page(made)
+    if page is not None:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(written, page)
     split = made.split
     return {
         "seconds": round(time.monotonic() - begun, 1),
@@ -129,6 +134,7 @@ def main():
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--page", type=Path, help="page whose table is written anew")
+    parser.add_argument("--pages", type=Path, help="folder that keeps the page of each comparison")
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--images", type=int, default=400)
     given = parser.parse_args()
@@ -143,7 +149,8 @@ def main():
             except FileNotFoundError as error:
                 print(f"{name}: left out, {error.filename} is not there", flush=True)
                 continue
-            problems[name] = measured(source, settings, given.minutes, Path(folder))
+            page = given.pages and given.pages / f"{re.sub('[^a-z0-9]+', '_', name.lower()).strip('_')}.html"
+            problems[name] = measured(source, settings, given.minutes, Path(folder), page)
         print(name, problems[name]["recommended"], problems[name]["seconds"], flush=True)
         machine = f"{platform.machine()}, {os.cpu_count()} cores, shared with other work"
         given.out.write_text(json.dumps({"machine": machine, "problems": problems}, indent=1) + "\n")

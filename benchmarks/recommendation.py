@@ -5,7 +5,8 @@
 Up to 30 splits of cheap development problems, in turns: digits (normal 2, 5, 7 or 8, which come with
 scikit-learn), tables (development seeds, inside of their training part alone) and rendered photographs of a
 plate. On each split `agad_tf.compare` makes its recommendation from labelled anomalies of the training part;
-here the test labels say what would have been best. FOLDER holds tabular/NAME.npz with X and y.
+here the test labels say what would have been best. FOLDER holds tabular/NAME.npz with X and y. Splits whose
+results are in the file are not run again.
 """
 
 import argparse
@@ -132,11 +133,15 @@ def main() -> None:
         runs = [run for part in parts for run in part["runs"]]
         write(given.out, runs, sum(part["cpu_seconds"] for part in parts))
         return
-    begun, splits = time.process_time(), []
+    before = json.loads(given.out.read_text()) if given.out.is_file() else {"runs": [], "cpu_seconds": 0}
+    splits, begun = before["runs"], time.process_time() - before["cpu_seconds"]
+    done = {split["name"] for split in splits}
     with tempfile.TemporaryDirectory() as folder:
         streams = [zip(repeat(kind), KINDS[kind](Path(folder), given.data)) for kind in given.kinds or KINDS]
         # In turns, so that one that is stopped early is balanced too.
         for kind, (name, source, detectors, settings) in filter(None, chain(*zip_longest(*streams))):
+            if name in done:
+                continue
             out = Path(folder, "comparison")
             made = compare(source, detectors, out=out, minutes=None, settings=settings, progress=False)
             splits.append({"name": name, "kind": kind, **judged(made)})

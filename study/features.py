@@ -45,6 +45,7 @@ class Problem:
     test: np.ndarray
     kind: np.ndarray  # of each test row: "normal", "known" or "unseen"
     masks: np.ndarray | None = None
+    defect: np.ndarray | None = None  # of each test row with masks: its kind by name
 
 
 FLOORS = {
@@ -100,13 +101,15 @@ def tiles(folder: Path, seed: int) -> Problem:
     labelled = [rng.permutation(np.flatnonzero((kind == name) & inside))[: LABELLED // 2] for name in known]
     normal, rest = np.flatnonzero((kind == "good") & ~inside), np.flatnonzero((kind != "good") & ~inside)
     kinds = np.where(np.isin(kind[rest], known), "known", "unseen")
+    test = np.concatenate([normal, rest])
     return Problem(
         images,
         np.flatnonzero((kind == "good") & inside),
         np.concatenate(labelled),
-        np.concatenate([normal, rest]),
+        test,
         np.concatenate([np.full(len(normal), "normal"), kinds]),
         _decoded(file, "mask", 256)[..., 0] >= 128,
+        kind[test],
     )
 
 
@@ -168,13 +171,15 @@ def photos(folder: Path, seed: int, name: str) -> Problem:
     size = default_image_size(photos.images.shape[1:3], "features")
     masks = keras.ops.image.resize(photos.masks[..., None].astype("float32"), size, antialias=True)
     unseen = np.where(np.isin(kind[rest], known), "known", "unseen")
+    test = np.concatenate([normal, rest])
     return Problem(
         photos.images,
         train,
         np.concatenate([inside[:6] for inside, _ in cuts]),
-        np.concatenate([normal, rest]),
+        test,
         np.concatenate([np.full(len(normal), "normal"), unseen]),
         np.asarray(masks)[..., 0] >= 0.3,
+        kind[test],
     )
 
 
@@ -244,17 +249,27 @@ def make(job: Job, work: Path) -> dict:
             y = problem.kind[kept] != "normal"
             if y.any():
                 figures[f"{score}_{kind}"] = round(100 * auroc(y, scores[kept]), 2)
+    pixels = {}
     if problem.masks is not None:
-        maps = model.predict_map(problem.images[problem.test])
-        figures["pixel"] = round(100 * pixel_auroc(problem.masks[problem.test], maps), 2)
+        maps, masks = model.predict_map(problem.images[problem.test]), problem.masks[problem.test]
+        figures["pixel"] = round(100 * pixel_auroc(masks, maps), 2)
+        for kind in np.unique(problem.defect[problem.kind != "normal"]):
+            of_kind = problem.defect == kind
+            share = masks[of_kind].mean()
+            pixels[str(kind)] = [
+                round(100 * pixel_auroc(masks[of_kind], maps[of_kind]), 2),
+                round(100 * share, 2),
+            ]
     kept = (problem.train, problem.labelled if job.labels else problem.labelled[:0], problem.test)
     digest = hashlib.sha256(b"".join(f"{len(r)}:".encode() + r.astype("<i8").tobytes() for r in kept))
-    return {"auroc": figures, "seconds": round(seconds, 1), "split_sha256": digest.hexdigest()}
+    line = {"auroc": figures, "seconds": round(seconds, 1), "split_sha256": digest.hexdigest()}
+    return line | ({"pixels": pixels} if pixels else {})
 
 
 def write(results: Path, pages: Path) -> list[Path]:
     """Writes the tables of the page."""
-    done = {(r["problem"], bool(r["labels"]), r["seed"]): r["auroc"] for r in runs_in(results / RESULTS)}
+    lines = runs_in(results / RESULTS)
+    done = {(r["problem"], bool(r["labels"]), r["seed"]): r["auroc"] for r in lines}
     cases = [
         (name, labels, runs)
         for name in PROBLEMS
@@ -285,11 +300,25 @@ def write(results: Path, pages: Path) -> list[Path]:
         **{name: table(heads, rows) for name, rows in scores.items()},
         "parts of the score": table([*case, *PARTS.values()], second),
         "pairs": table([*PAIRS], third),
+        "pixels": table([*PIXELS], _pixels([r for r in lines if not r["labels"]])),
     }
     return [write_parts(pages / "features.md", {name: "\n".join(lines) for name, lines in parts.items()})]
 
 
+def _pixels(lines: list[dict]) -> list[list[str]]:
+    """Rows of the table of pixels: each kind of defect of each problem, by its own images alone."""
+    rows = []
+    for name in PROBLEMS:
+        found = [line["pixels"] for line in lines if line["problem"] == name and "pixels" in line]
+        for kind in found[0] if found else ():
+            areas = [pixels[kind][1] for pixels in found]
+            auroc = _cell([{kind: pixels[kind][0]} for pixels in found], kind)
+            rows.append([name, kind, str(len(found)), f"{np.mean(areas):.2g}", auroc])
+    return rows
+
+
 KINDS = ("all", "known", "unseen")
+PIXELS = ("problem", "kind", "runs", "% of the pixels", "pixel AUROC")
 PARTS = {
     "global_all": "global, all",
     "local_all": "local, all",

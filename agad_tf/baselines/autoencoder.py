@@ -28,7 +28,7 @@ class Autoencoder(LocalErrors, Baseline):
         clip: as in `agad_tf.AABiGAN`; tables only.
         score: "reconstruction" is the paper's; "local", of images only, the mean of the largest values of the
             map of |x − x̂|, smoothed and standardised per pixel on training normals, as AGAD's; "fused" both.
-        score_share: share of the pixels that "local" averages; None is .01 where the score asks for it.
+        score_share: as in `agad_tf.AGAD`; None is "auto" where the score asks for "local".
 
     Raises:
         InputError: a shape the networks cannot take.
@@ -51,7 +51,7 @@ class Autoencoder(LocalErrors, Baseline):
         crop="stretch",
         clip=None,
         score: str = "reconstruction",
-        score_share: float | None = None,
+        score_share: float | str | None = None,
         **kwargs,
     ):
         self.offer_local(score, score_share)

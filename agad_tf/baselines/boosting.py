@@ -124,6 +124,7 @@ class Stacked(KeptNormals, GradientBoosting):
     ):
         super().__init__(input_shape, seed, crop, clip, **kwargs)
         self.usual_cuts = self._state("usual_cuts", (), "ones")  # c(n) of the forest
+        self._of_normals = None  # normals, and what was fitted to them without a label
 
     def fit_to(self, normals):
         normals = drawn(normals, max(1, LARGEST // self.values), self.seed)
@@ -131,10 +132,14 @@ class Stacked(KeptNormals, GradientBoosting):
         super().fit_to(normals)
 
     def training_columns(self, normals, anomalies):
-        whole = _Unsupervised.of(normals, self.seed)
+        # Fitted again with other labels alone, as where detectors are compared, most of the work is done.
+        if self._of_normals is None or not np.array_equal(self._of_normals[0], normals):
+            whole = _Unsupervised.of(normals, self.seed)
+            self._of_normals = normals, whole, out_of_fold(normals, self.seed)
+        _, whole, rows = self._of_normals
         self.forest.take(of_forest(whole.forest))
         self.usual_cuts.assign(average_cuts(whole.forest.max_samples_))
-        return out_of_fold(normals, self.seed), whole.with_scores(anomalies)
+        return rows, whole.with_scores(anomalies)
 
     def columns(self, x):
         flat = super().columns(x)

@@ -28,7 +28,7 @@ class FAnoGAN(LocalErrors, BidirectionalGAN):
         crop: as in `agad_tf.AGAD`.
         score: "residual" is the paper's; "local" the mean of the largest values of the map of |x − x̂|,
             smoothed and standardised per pixel on training normals, as AGAD's; "fused" both.
-        score_share: share of the pixels that "local" averages; None is .01 where the score asks for it.
+        score_share: as in `agad_tf.AGAD`; None is "auto" where the score asks for "local".
 
     Attributes:
         generator, critic, encoder: G, D and E, which train.
@@ -55,7 +55,7 @@ class FAnoGAN(LocalErrors, BidirectionalGAN):
         seed: int = 0,
         crop: str = "stretch",
         score: str = "residual",
-        score_share: float | None = None,
+        score_share: float | str | None = None,
         **kwargs,
     ):
         check_kind(type(self), tuple(input_shape), "FAnoGAN")

@@ -26,7 +26,7 @@ class GANomaly(LocalErrors, Baseline):
         crop: as in `agad_tf.AGAD`.
         score: "latent" is the paper's; "local" the mean of the largest values of the map of |x − x̂|, smoothed
             and standardised per pixel on training normals, as AGAD's; "fused" both.
-        score_share: share of the pixels that "local" averages; None is .01 where the score asks for it.
+        score_share: as in `agad_tf.AGAD`; None is "auto" where the score asks for "local".
 
     Attributes:
         generator, encoder, discriminator: G, E and D; scoring_generator, scoring_encoder: what scores.
@@ -49,7 +49,7 @@ class GANomaly(LocalErrors, Baseline):
         seed: int = 0,
         crop: str = "stretch",
         score: str = "latent",
-        score_share: float | None = None,
+        score_share: float | str | None = None,
         **kwargs,
     ):
         self.offer_local(score, score_share)

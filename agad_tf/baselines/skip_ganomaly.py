@@ -23,7 +23,7 @@ class SkipGANomaly(AGAD):
         seed: of the values a discriminator gets when it is re-initialised.
         crop: as in `agad_tf.AGAD`.
         score: "weighted" is the paper's; "local" that of `agad_tf.AGAD`; "fused" both.
-        score_share: share of the pixels that "local" averages; None is .01 where the score asks for it.
+        score_share: as in `agad_tf.AGAD`; None is "auto" where the score asks for "local".
 
     Attributes:
         generator, discriminator: G and D; scoring_generator, scoring_discriminator: what scores.
@@ -49,7 +49,7 @@ class SkipGANomaly(AGAD):
         seed: int = 0,
         crop: str = "stretch",
         score: str = "weighted",
-        score_share: float | None = None,
+        score_share: float | str | None = None,
         **kwargs,
     ):
         super().__init__(

@@ -153,6 +153,10 @@ def metrics_text(result: dict) -> str:
         from agad_tf.evaluation.wording import kinds_line
 
         lines.append(kinds_line(result))
+    if result.get("masks_learnt"):
+        from agad_tf.evaluation.wording import masks_line
+
+        lines.append(masks_line(result["masks_learnt"]))
     if "pixel_auroc" in result:
         lines.append(
             f"pixels: AUROC {result['pixel_auroc']:.4f}, per-region overlap {result['pro']:.4f} "

@@ -41,6 +41,7 @@ def evaluate(run, data, label_column, normal_classes, report, baseline, json_out
         from agad_tf.training.evaluate import judge
         from agad_tf.training.kinds import KEPT
         from agad_tf.training.open import evaluation_data, load_run
+        from agad_tf.training.train import MASKS_LEARNT
 
         finished = load_run(run)
         samples, split = evaluation_data(finished, data, list(normal_classes), position_or_name(label_column))
@@ -48,7 +49,8 @@ def evaluate(run, data, label_column, normal_classes, report, baseline, json_out
         if baseline and data is None:
             evaluation.metrics["baseline"] = kept_beside(evaluation, finished.path)
         if data is None:  # training alone can leave a kind out
-            evaluation.metrics.update({key: finished.metrics[key] for key in KEPT if key in finished.metrics})
+            kept = [key for key in (*KEPT, MASKS_LEARNT) if key in finished.metrics]
+            evaluation.metrics.update({key: finished.metrics[key] for key in kept})
         result = dict(evaluation.metrics)
         if report is not None:
             title = finished.path.name if data is None else f"{finished.path.name} on {data}"

@@ -10,17 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import operator
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from agad_tf.baselines import BASELINES, FITTED_ONCE
+from agad_tf.comparison.candidates import Candidate
 from agad_tf.comparison.recommendation import ENOUGH, FoldScores, Recommendation, figure, folds_of, recommend
 from agad_tf.data.samples import Samples
 from agad_tf.data.sources.load import is_table
@@ -30,13 +29,10 @@ from agad_tf.evaluation import thresholds
 from agad_tf.evaluation.evaluation import heat_maps
 from agad_tf.evaluation.summary import summarise
 from agad_tf.files import write_atomically, written_whole
-from agad_tf.models import FeatureDiscriminator
 from agad_tf.models.feature_scorer import FeatureScorer
+from agad_tf.models.scorer import AnomalyScorer
 from agad_tf.training.configuration import DETECTORS, configure
-from agad_tf.training.localisation import training_masks
 from agad_tf.training.open import load_split
-from agad_tf.training.small_sets import CHOSEN, choose
-from agad_tf.training.train import build, default_image_size
 
 logger = logging.getLogger("agad_tf")
 
@@ -55,8 +51,8 @@ FEATURES = {"features", "mahalanobis", "nearest_patches"}
 """Those on the same pretrained network: its features of a sample are computed once for all."""
 TIMED = 32
 """Samples that the time for one is measured on."""
-STEPS = 1500
-"""Of the baselines that train by steps; their papers' epochs take hours."""
+SAME_TRAINING = {"aa_bigan": ("aa_bigan_neighbours", "reconstruction")}
+"""Detectors that are a score of another one's training: that one and the score, which ranks as theirs."""
 RATE = 0.05
 """False-alarm rate that the thresholds of the table are set for, on the held-out normals."""
 
@@ -120,12 +116,14 @@ def compare(
     waiting = [name for name in names if not _is_done(path / name)]
     waiting.sort(key=lambda name: name not in FITTED_ONCE)  # what these do not use is left to the others
     over = None if minutes is None else time.monotonic() + 60 * minutes
-    for place, name in enumerate(waiting):
+    left = len(waiting)
+    for together in _by_training(waiting):
         if progress:
-            logger.warning("comparing: %s", name)
-        left = len(waiting) - place
-        seconds = None if over is None else max(1.0, (over - time.monotonic()) / left)
-        _compare_one(name, path / name, samples, split, folds, seconds, settings)
+            logger.warning("comparing: %s", ", ".join(together))
+        share = len(together) / left
+        seconds = None if over is None else max(1.0, share * (over - time.monotonic()))
+        _compare_together(together, path, samples, split, folds, seconds, settings)
+        left -= len(together)
     rows, fold_scores = [], {}
     for name in names:
         folder = path / name
@@ -143,6 +141,15 @@ def compare(
         able = {name: held for name, held in fold_scores.items() if name in kept}
         made = replace(made, kept=recommend(able, folds, trained, kept).detector)
     return Comparison(rows, made, samples, split, path)
+
+
+def _by_training(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The names, those of one training together; the first of each is the one that is trained."""
+    together = {}
+    for name in names:
+        base = SAME_TRAINING.get(name, (name,))[0]
+        together.setdefault(base if base in names else name, []).append(name)
+    return [(base, *(name for name in of if name != base)) for base, of in together.items()]
 
 
 def _is_done(folder: Path) -> bool:
@@ -181,35 +188,73 @@ def _claim(path: Path, samples: Samples, split: Split) -> None:
     write_atomically(file, json.dumps(about).encode())
 
 
-def _compare_one(
-    name: str,
-    folder: Path,
+def _compare_together(
+    names: Sequence[str],
+    path: Path,
     samples: Samples,
     split: Split,
     folds: np.ndarray,
     seconds: float | None,
     settings,
 ) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    """Trains what these detectors share, and writes a row for each of them; see `SAME_TRAINING`."""
+    for name in names:
+        (path / name).mkdir(parents=True, exist_ok=True)
     try:
-        row, scores = _train_and_judge(name, samples, split, folds, seconds, settings)
+        found = _train_and_judge(names, samples, split, folds, seconds, settings)
     except (InputError, MemoryError, ArithmeticError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        row, scores = {"detector": name, "error": reason}, None
-    if scores is not None:
-        with written_whole(folder / "scores.npz") as file:
-            np.savez(file, **scores)
-    write_atomically(folder / "row.json", json.dumps(row, indent=1).encode())
+        found = {name: ({"detector": name, "error": reason}, None) for name in names}
+    for name, (row, scores) in found.items():
+        if scores is not None:
+            with written_whole(path / name / "scores.npz") as file:
+                np.savez(file, **scores)
+        write_atomically(path / name / "row.json", json.dumps(row, indent=1).encode())
 
 
-def _train_and_judge(name, samples, split, folds, seconds, settings) -> tuple[dict, dict]:
-    uses_labels = (DETECTORS | BASELINES)[name].uses_anomalies
-    trainings = 1 + (len(np.unique(folds)) if uses_labels else 0)
-    share = None if seconds is None else seconds / trainings
-    anomalies = split.train_anomaly
+def _train_and_judge(names, samples, split, folds, seconds, settings) -> dict[str, tuple[dict, dict]]:
+    """Row and scores of each of the detectors."""
     started = time.monotonic()
-    detector, stopped = _trained(name, samples, split, anomalies, share, settings)
-    took = time.monotonic() - started
+    over, anomalies = None if seconds is None else started + seconds, split.train_anomaly
+    candidate = Candidate(names[0], samples, split, settings)
+    left_out = np.unique(folds) if candidate.uses_labels else []
+    stopped = candidate.train(anomalies, over, 1 + len(left_out))
+    detector = candidate.detector
+    row = {"seconds_training": round(time.monotonic() - started, 2), "stopped_early": stopped}
+    found = {}
+    for name in _as_each(detector, names):
+        judged, scores = _judged(detector, samples, split)
+        found[name] = {"detector": name} | row | judged, scores
+    if not len(folds):
+        return found
+    fold_normals = {name: [] for name in names}
+    fold_anomalies = {name: np.zeros(len(anomalies)) for name in names}
+    for place, fold in enumerate(np.unique(folds)):
+        if candidate.uses_labels:
+            candidate.train(anomalies[folds != fold], over, len(left_out) - place)
+        normals = split.validation_normal
+        for name in _as_each(candidate.detector, names):
+            scores = _scores(candidate.detector, samples, np.append(normals, anomalies[folds == fold]), True)
+            fold_normals[name].append(scores[: len(normals)])
+            fold_anomalies[name][folds == fold] = scores[len(normals) :]
+    for name, (row, scores) in found.items():
+        scores |= {"fold_normals": np.stack(fold_normals[name]), "fold_anomalies": fold_anomalies[name]}
+        row["auroc_left_out"] = figure(FoldScores(scores["fold_normals"], scores["fold_anomalies"]), folds)
+    return found
+
+
+def _as_each(detector, names: Sequence[str]) -> Iterator[str]:
+    """The names in turn, the detector scoring as each of them; then as `fit` finds it."""
+    yield names[0]
+    for name in names[1:]:
+        detector.score = SAME_TRAINING[name][1]
+        yield name
+    if len(names) > 1:
+        detector.score = "auto"
+
+
+def _judged(detector, samples: Samples, split: Split) -> tuple[dict, dict]:
+    """What is shown of a trained detector, and its scores."""
     rows, labels = split.labelled("test")
     test = _scores(detector, samples, rows)
     some = samples.x[rows[:TIMED]]
@@ -218,98 +263,29 @@ def _train_and_judge(name, samples, split, folds, seconds, settings) -> tuple[di
     detector.predict(some, verbose=0)
     milliseconds = 1000 * (time.monotonic() - started) / len(some)
     held_out = _scores(detector, samples, split.validation_normal)
-    row = {"detector": name, "seconds_training": round(took, 2), "milliseconds": round(milliseconds, 3)}
+    row = {"milliseconds": round(milliseconds, 3)}
     figures = summarise(labels, test, samples.classes[rows], split.known_classes)
     for shown in ("auroc", "auroc_known", "auroc_unseen"):
         row |= {shown: figures[shown], f"{shown}_interval": figures[f"{shown}_interval"]}
     row |= _found(held_out, test, labels)
-    row |= {
-        "weights": _weights(detector),
-        "stopped_early": stopped,
-        "score": getattr(detector, "score", None),
-    }
-    scores = {"test": test, "labels": labels, "held_out": held_out, **_maps(detector, samples, split)}
-    if len(folds):
-        fold_normals, fold_anomalies = [], np.zeros(len(anomalies))
-        for fold in np.unique(folds):
-            judge = detector
-            if uses_labels:
-                judge, _ = _trained(name, samples, split, anomalies[folds != fold], share, settings)
-            fold_normals.append(_scores(judge, samples, split.validation_normal))
-            fold_anomalies[folds == fold] = _scores(judge, samples, anomalies[folds == fold])
-        scores |= {"fold_normals": np.stack(fold_normals), "fold_anomalies": fold_anomalies}
-        left_out = FoldScores(scores["fold_normals"], scores["fold_anomalies"])
-        row["auroc_left_out"] = figure(left_out, folds)
-    return row, scores
+    row |= {"weights": _weights(detector), "score": getattr(detector, "score", None)}
+    return row, {"test": test, "labels": labels, "held_out": held_out, **_maps(detector, samples, split)}
 
 
-def _trained(name: str, samples: Samples, split: Split, anomalies, seconds: float | None, settings):
-    """A detector trained on normals and on some labelled anomalies, and whether the clock stopped it."""
-    keras.utils.set_random_seed(dict(settings).get("seed", 0))
-    epochs, fit, normals = {}, {}, split.train_normal
-    if name in DETECTORS:
-        configuration = configure(name, settings=_settings_of(name, settings))
-        choose(configuration, CHOSEN.get(name, ()), split, images=samples.x.ndim == 4)  # as train does
-        detector, fit = build(configuration, samples), dict(configuration["fit"])
-    else:
-        encoding = {} if samples.encoding is None else {"encoding": samples.encoding}
-        detector = BASELINES[name](_input_shape(samples), **encoding)
-        detector.compile()
-        epochs = {"epochs": _epochs(len(normals))}
-    rows = np.concatenate([normals, anomalies])
-    labels = np.repeat([0, 1], [len(normals), len(anomalies)])
-    clock = StopAfter(seconds)
-    if isinstance(detector, FeatureDiscriminator):
-        fit = fit | {"masks": training_masks(samples, rows, detector.crop, fit)}
-    detector.fit(samples.x[rows], labels, **(fit | epochs), verbose=0, callbacks=[clock])
-    return detector, clock.stopped and name not in FITTED_ONCE  # one pass is whole, however long it took
+def _scores(detector, samples: Samples, rows: np.ndarray, once: bool = False) -> np.ndarray:
+    """Scores of rows, float64; a detector that gives one that is no number cannot be compared.
 
-
-def _settings_of(name: str, settings) -> list[tuple[str, object]]:
-    """Those of the settings that this detector has: `seed`, and what says which rows are read and split."""
-    sections = configure(name)
-    shared = [
-        pair for pair in settings if pair[0] == "seed" or pair[0].rpartition(".")[2] in sections["data"]
-    ]
-    return [pair for pair in shared if pair[0] != "source"]
-
-
-def _input_shape(samples: Samples) -> tuple[int, ...]:
-    if samples.x.ndim == 2:
-        return samples.x.shape[1:]
-    return (*default_image_size(samples.x.shape[1:3], "encoder_decoder"), samples.x.shape[-1])
-
-
-def _epochs(normals: int, batch_size: int = 128) -> int:
-    """Epochs of a baseline: `STEPS` steps, AA-BiGAN's on tables, whatever the number of samples."""
-    return math.ceil(STEPS / max(1, normals // batch_size))
-
-
-class StopAfter(keras.callbacks.Callback):
-    """Ends a training when its time is over.
-
-    Args:
-        seconds: from the first step; None never ends it.
+    With `once` rows of a table are scored without a graph: to trace one takes longer than they do.
     """
-
-    def __init__(self, seconds: float | None):
-        super().__init__()
-        self.seconds, self.stopped, self._begun = seconds, False, 0.0
-
-    def on_train_begin(self, logs=None):
-        self._begun = time.monotonic()
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.seconds is not None and time.monotonic() - self._begun > self.seconds:
-            self.stopped = self.model.stop_training = True
-
-
-def _scores(detector, samples: Samples, rows: np.ndarray) -> np.ndarray:
-    """Scores of rows, float64; a detector that gives one that is no number cannot be compared."""
     x = samples.x[rows]
     if isinstance(detector, FeatureScorer):
         x = detector.rows_of(detector.check_samples(x, "x"))
-    scores = np.asarray(detector.predict(x, verbose=0), np.float64)
+    if once and isinstance(detector, AnomalyScorer) and detector.is_table:
+        size = detector.scoring_batch
+        batches = [x[start : start + size] for start in range(0, len(x), size)]
+        scores = np.concatenate([np.asarray(detector(batch), np.float64) for batch in batches])
+    else:
+        scores = np.asarray(detector.predict(x, verbose=0), np.float64)
     if not np.isfinite(scores).all():
         raise InputError("expected finite scores after training, received NaN: the training collapsed")
     return scores

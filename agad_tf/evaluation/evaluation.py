@@ -13,6 +13,7 @@ import numpy as np
 
 from agad_tf.evaluation.regions import RegionRule
 from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.evaluation.wording import masks_line
 from agad_tf.pixels import read_image, read_mask
 
 Explanation = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -144,6 +145,8 @@ class Evaluation:
             "polluted": "unlabelled anomalies among the normal ones",
         }
         facts |= {text: counts[name] for name, text in words.items() if counts.get(name)}
+        if self.metrics.get("masks_learnt"):
+            facts["masks in training"] = masks_line(self.metrics["masks_learnt"])
         return facts | {"hash of the split": split.sha256[:16]}
 
 

@@ -76,6 +76,15 @@ def kinds_line(metrics: Mapping) -> str:
     return line
 
 
+def masks_line(learnt: Mapping) -> str:
+    """From how many masks a training learnt where defects are, in one line.
+
+    Args:
+        learnt: `masks_learnt` of the metrics of a run.
+    """
+    return f"masks of {learnt['masks']} of {learnt['labelled_anomalies']} labelled anomalies were learnt from"
+
+
 def promise(calibration: dict) -> str:
     """What a threshold was chosen for, in half a sentence.
 

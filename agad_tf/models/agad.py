@@ -68,8 +68,8 @@ class AGAD(AGADScorer):
         seed: of the values a discriminator gets when it is re-initialised.
         crop: what resizing does to images of another aspect than `input_shape`: "stretch" distorts them,
             "centre" takes the largest window of the right aspect from their middle.
-        score_share: share of the pixels that "local" averages; None for a detector without it, as all were
-            before there was one.
+        score_share: share of the pixels that "local" averages, "auto" for eight of them; None for a detector
+            without it, as all were before there was one.
 
     Attributes:
         generator, discriminator: the networks that train.
@@ -89,7 +89,7 @@ class AGAD(AGADScorer):
         score: str = "auto",
         seed: int = 0,
         crop: str = "stretch",
-        score_share: float | None = 0.01,
+        score_share: float | str | None = "auto",
         **kwargs,
     ):
         self.offer_local(score, score_share)  # before the rest: it says which scores there are

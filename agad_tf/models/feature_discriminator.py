@@ -49,7 +49,8 @@ class FeatureDiscriminator(FeatureScorer):
 
     "fused" is the sum of those that learnt something, each standardised on training normals that it was not
     fitted to: the covariance by cross-fitting, a discriminator by its members, each of which leaves out its
-    share of the normals. What labels teach is added to what is known without them, and replaces nothing.
+    share of the normals. "global" is weighted by 20 over the side of the grid: on a fine one a small defect
+    hardly moves a mean. What labels teach is added to what is known without them, and replaces nothing.
 
     Noise stands where AGAD has the reconstructions of its generator: both make pseudo-anomalies out of normal
     samples, and so need few labelled ones.
@@ -72,6 +73,7 @@ class FeatureDiscriminator(FeatureScorer):
 
     Attributes:
         features: the frozen network, a `FrozenFeatures`.
+        masks_learnt: number of labelled anomalies of the last `fit` whose masks said where their defects are.
         discriminator, label_discriminator: the members, which train; with scoring_ before it: their average
             over steps.
 
@@ -147,6 +149,7 @@ class FeatureDiscriminator(FeatureScorer):
         self._training_normals = self._extract_function = self._folder = None
         self._with_labels, self._epochs, self._knows_normals = True, None, False
         self._patch_labels: PatchLabels | None = None
+        self.masks_learnt = 0
         self._label_start = tf.Variable(0.0, trainable=False, name="label_start")  # not of what is saved
         self.built = True
 
@@ -359,6 +362,7 @@ class FeatureDiscriminator(FeatureScorer):
         if not self.compiled:
             self.compile()
         self._training_normals, self._folder, self._epochs = None, features_folder, epochs
+        self.masks_learnt = 0
         if self._patch_labels is not None or masks is not None:
             self._patch_labels, self._step_function = None, None  # a step is traced with the masks it has
         arrays = not isinstance(x, tf.data.Dataset | keras.utils.PyDataset) and augment is None
@@ -375,6 +379,7 @@ class FeatureDiscriminator(FeatureScorer):
             if len(masked):
                 content = [content_of(tf.constant(block)).numpy() for block in x[masked].blocks(64)]
                 self._patch_labels = PatchLabels(np.concatenate(content), patches)
+                self.masks_learnt = len(masked)
             steps_per_epoch = steps_per_epoch or STEPS
             if isinstance(validation_data, tuple | list) and len(validation_data) == 2:
                 held_out, labels = self._check_labelled(*validation_data)

@@ -24,6 +24,9 @@ JUDGES = {
 }
 """Parts of the score that a discriminator of patches gives: its attribute, and that of its local score."""
 
+EQUAL_SIDE = 20
+"""Side of the grid on which "global" counts as much in the fused score as each of the others."""
+
 
 class FeatureScorer(AnomalyDetector):
     """What scores in `FeatureDiscriminator`, which makes the networks and trains them."""
@@ -51,7 +54,9 @@ class FeatureScorer(AnomalyDetector):
         return scores[0] if len(scores) == 1 else self.fuse(scores)
 
     def fuse(self, scores):
-        """The fused score: the sum of `fused_parts`, each standardised on training normals.
+        """The fused score: the sum of `fused_parts`, each standardised on training normals and weighted.
+
+        The weights are in `score_deviations`, see `prepare_scoring`.
 
         Args:
             scores: (batch,) each, in the order of `fused_parts`.
@@ -141,6 +146,9 @@ class FeatureScorer(AnomalyDetector):
     def prepare_scoring(self, normals=None, batch_size: int = 32) -> None:
         """Standardises all parts on normals that none was fitted to; see the class.
 
+        "global" is divided by its deviation times the side of the grid in `EQUAL_SIDE`: the finer the grid,
+        the less a defect of a few patches moves the mean of all, and the more of "global" is noise.
+
         Args:
             normals: normal training samples as `fit` takes them; the first 1024 are used. None takes those
                 of the last `fit`.
@@ -153,6 +161,8 @@ class FeatureScorer(AnomalyDetector):
         for name in self.fused_parts:
             index = self.score_names.index(name)
             mean, deviation = float(scores[name].mean()), max(float(scores[name].std()), 1e-12)
+            if name == "global":
+                deviation *= np.sqrt(np.prod(self.features.grid[:2])) / EQUAL_SIDE
             for state, value in ((self.score_means, mean), (self.score_deviations, deviation)):
                 state.assign(tf.tensor_scatter_nd_update(state.value, [[index]], [value]))
         self.scoring_prepared.assign(1.0)
@@ -190,16 +200,26 @@ class FeatureScorer(AnomalyDetector):
         """p-values of samples from all training normals, none of which was held out; (m,) float64.
 
         For small sets: 240 normals give 240 scores to compare with. The price is a weaker promise, see
-        `agad_tf.evaluation.cross_fitting.cross_p_values`: false alarms at p <= α are at most about 2α. Always
-        by the fused score.
+        `agad_tf.evaluation.cross_fitting.false_alarm_bound`: false alarms at p <= α are at most about 2α.
+        The scales of features, of logits at each place and of parts are fitted to all normals, without folds;
+        the bound takes no account of that. Always by the fused score.
 
         Args:
             normals: all normals that `fit` was given.
             x: samples as `predict` takes them.
             batch_size: samples at once.
+
+        Raises:
+            InputError: one member, or a detector that `fit` with arrays has not trained in this process: who
+                left a sample out goes by the bits of its features.
         """
         if self.members < 2:
             raise InputError("cross_p_values expects at least 2 members, received 1: each leaves out a share")
+        if self._training_normals is None:
+            raise InputError(
+                "cross_p_values expects a detector that fit with arrays has just trained, received one that "
+                "was loaded, or trained from a dataset: call fit with the arrays first"
+            )
         described, logits, fold = self._described(as_samples(normals), "normals", batch_size)
         new, new_logits, _ = self._described(as_samples(x), "x", batch_size)
         held_out = self._scores(described, logits, fold)
@@ -218,6 +238,10 @@ class FeatureScorer(AnomalyDetector):
         x = self.check_samples(x, name)
         if not len(x):
             raise InputError(f"{name} expects at least one sample, received none: pass some")
+        if (
+            self._training_normals is not None
+        ):  # members left out by the content of the features, not of images
+            x = self.rows_of(x)
         judges = [part for part in self.fused_parts if part in JUDGES]
         pieces = []
         for start in range(0, len(x), batch_size):

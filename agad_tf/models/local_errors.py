@@ -5,14 +5,18 @@ import tensorflow as tf
 from agad_tf.errors import InputError
 from agad_tf.layers import LocalScore
 
-SMOOTHING = 1.5 / 64
-"""Deviation of the Gaussian that error maps are smoothed with, as a share of the shorter side."""
+SMOOTHING = 0.75
+"""Deviation of the Gaussian that error maps are smoothed with, in pixels."""
+
+SMOOTHING_BEFORE = 1.5 / 64
+"""That of models saved before it was among their settings, as a share of the shorter side."""
 
 FLOOR = 0.01
 """Added to each pixel's deviation of errors: where normals are redrawn perfectly, noise is not news."""
 
-SHARE = 0.01
-"""Of the pixels, those with the largest errors, which the score averages."""
+PIXELS = 8
+"""How many pixels, those with the largest errors, the score averages by default, whatever the image's size:
+a defect is so many pixels large, and no share of the image."""
 
 
 class LocalErrors:
@@ -21,6 +25,10 @@ class LocalErrors:
     A subclass sets `score_share` before its base's constructor, calls `make_local_score` after it, and
     defines `redraw`.
 
+    Args:
+        score_smoothing: deviation of the Gaussian that error maps are smoothed with, as a share of the
+            shorter side; None is three quarters of a pixel.
+
     Attributes:
         score_share: share of the pixels that `local` averages; None for a detector without that part.
         local_score: the layer that computes it.
@@ -28,8 +36,12 @@ class LocalErrors:
 
     own_scores: tuple[str, ...]
     """The parts besides `local`."""
-    score_share: float | None = None
+    score_share: float | str | None = None
     local_score: LocalScore | None = None
+
+    def __init__(self, *args, score_smoothing: float | None = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.score_smoothing = score_smoothing
 
     @property
     def score_names(self):
@@ -40,8 +52,8 @@ class LocalErrors:
         """Reconstructions of preprocessed images, of the same shape."""
         raise NotImplementedError(f"{type(self).__name__} must define redraw(x, training)")
 
-    def offer_local(self, score: str, share: float | None) -> None:
-        """Sets `score_share`: the given one, or `SHARE` where the score asks for `local`.
+    def offer_local(self, score: str, share: float | str | None) -> None:
+        """Sets `score_share`: the given one, or "auto" where the score asks for `local`.
 
         "fused" does too where there is one other part only, which has nothing else to be fused with.
 
@@ -51,10 +63,13 @@ class LocalErrors:
         allowed = ("auto", "fused", *self.own_scores, "local")
         if score not in allowed:
             raise InputError(f"score expects one of {', '.join(allowed)}, received {score!r}")
-        if share is not None and not 0 < share <= 1:
-            raise InputError(f"score_share expects a share above 0 and up to 1, or None, received {share}")
+        number = isinstance(share, int | float) and not isinstance(share, bool)
+        if not (share in (None, "auto") or (number and 0 < share <= 1)):
+            raise InputError(
+                f"score_share expects a share above 0 and up to 1, 'auto' or None, received {share!r}"
+            )
         asked = score == "local" or (score == "fused" and len(self.own_scores) == 1)
-        self.score_share = SHARE if share is None and asked else share
+        self.score_share = "auto" if share is None and asked else share
 
     @classmethod
     def from_config(cls, config):
@@ -62,7 +77,10 @@ class LocalErrors:
             config = config | {
                 "score": cls.own_scores[0]
             }  # saved where "fused" was of one part; weights say so
-        return super().from_config(config)
+        return super().from_config({"score_smoothing": SMOOTHING_BEFORE} | config)
+
+    def get_config(self):
+        return super().get_config() | {"score_smoothing": self.score_smoothing}
 
     def make_local_score(self) -> None:
         """Makes the layer, where there is such a part.
@@ -76,7 +94,14 @@ class LocalErrors:
             raise InputError(
                 "score local expects images, received rows (features,): leave score and score_share out"
             )
-        self.local_score = LocalScore(SMOOTHING, self.score_share, FLOOR, dtype="float32", name="local_score")
+        rows, columns = self.sample_shape[:2]
+        if self.score_share == "auto":
+            self.score_share = min(1.0, PIXELS / (rows * columns))
+        if self.score_smoothing is None:
+            self.score_smoothing = SMOOTHING / min(rows, columns)
+        self.local_score = LocalScore(
+            self.score_smoothing, self.score_share, FLOOR, dtype="float32", name="local_score"
+        )
         self.local_score.build((None, *self.sample_shape[:2], 1))
 
     def local_part(self, x, reconstruction) -> tf.Tensor:

@@ -21,7 +21,7 @@ from agad_tf.evaluation.metrics import auroc
 from agad_tf.files import write_atomically
 from agad_tf.models import AnomalyDetector
 from agad_tf.training.open import Run, evaluation_data, load_split
-from agad_tf.training.train import build, fit
+from agad_tf.training.train import build, fit, learnt_masks
 
 MODES = {
     "inference": "inference mode",
@@ -123,7 +123,8 @@ def observe_training(configuration: dict, batch_size: int = 256, progress: bool 
     keras.utils.set_random_seed(configuration["fit"]["seed"])
     model = build(configuration, samples)
     observer = AuditObserver(samples, split, batch_size, configuration["fit"]["seed"])
-    fit(model, configuration, samples, split, None, progress, [observer])
+    masks = learnt_masks(configuration, samples, split)
+    fit(model, configuration, samples, split, None, progress, [observer], masks)
     return observer.records, samples, split
 
 

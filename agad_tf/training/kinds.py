@@ -15,7 +15,7 @@ from agad_tf.evaluation.intervals import auroc_difference
 from agad_tf.evaluation.metrics import auroc
 from agad_tf.models import AGAD, AnomalyDetector, FeatureDiscriminator
 from agad_tf.models.agad_scorer import PHOTOGRAPHS
-from agad_tf.training.localisation import training_masks
+from agad_tf.training.localisation import TrainingMasks
 
 logger = logging.getLogger("agad_tf")
 
@@ -66,6 +66,7 @@ def leave_one_kind_out(
     samples: Samples,
     split: Split,
     folder: Path | None = None,
+    masks: TrainingMasks | None = None,
 ) -> dict:
     """Trains labels once more for each kind of the labelled anomalies, without it, and looks for that kind.
 
@@ -78,6 +79,7 @@ def leave_one_kind_out(
         fit: settings of `fit`.
         samples, split: of the run.
         folder: where features are kept.
+        masks: those that the run learnt from.
 
     Returns:
         `leave_one_kind_out`: kind to its `auroc`, that of the parts that no label taught or of the training
@@ -101,7 +103,7 @@ def leave_one_kind_out(
             model.learn_labels_after(of_run)
             keep = {
                 "features_folder": folder,
-                "masks": training_masks(samples, rows[kept], model.crop, fit),
+                "masks": None if masks is None else masks.of(rows[kept]),
             }
         model.fit(samples.x[rows[kept]], labels[kept], **fit, **keep, verbose=0)
         return model

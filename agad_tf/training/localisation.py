@@ -1,7 +1,9 @@
 """Where the defect is: error maps against the masks that some sources carry."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,21 +65,51 @@ def pixel_report(model, samples: Samples, split: Split) -> dict:
     }
 
 
-def training_masks(samples: Samples, rows: np.ndarray, crop: str, fit: Mapping) -> list | None:
-    """The masks of some rows as `FeatureDiscriminator.fit` takes them, sized as the images are held.
+@dataclass(frozen=True)
+class TrainingMasks:
+    """The masks that a training learns from, each read once.
 
-    None where no row has a mask with a defect, or where images are changed before they are learnt.
+    Attributes:
+        held: by row, bool (height, width) sized as the images are held, with a defect in it.
+        labelled: number of labelled anomalies that are trained on, with a mask or without.
+        content: of the masks and of which images they are, 8 hexadecimal digits.
+    """
+
+    held: Mapping[int, np.ndarray]
+    labelled: int
+    content: str
+
+    def of(self, rows: np.ndarray) -> list[np.ndarray | None] | None:
+        """The masks of some rows as `FeatureDiscriminator.fit` takes them; None where none has one."""
+        masks = [self.held.get(int(row)) for row in rows]
+        return masks if any(mask is not None for mask in masks) else None
+
+    @property
+    def identity(self) -> str:
+        """What must be the same when a training goes on."""
+        return f"{len(self.held)} of {self.labelled}, content {self.content}" if self.held else "none"
+
+
+def training_masks(samples: Samples, rows: np.ndarray, crop: str, fit: Mapping) -> TrainingMasks:
+    """Reads the masks of the labelled anomalies; none where images are changed before they are learnt.
 
     Args:
-        samples, rows: what is trained on.
+        samples, rows: the labelled anomalies that are trained on.
         crop: of the detector.
         fit: settings of `fit`.
+
+    Raises:
+        InputError: an unreadable mask, or one of another size than its image.
     """
-    if samples.masks is None or fit.get("augment") is not None:
-        return None
-    masks = [None if samples.masks[row] is None else _mask(samples, row, crop)[..., 0] >= 128 for row in rows]
-    masks = [mask if mask is not None and mask.any() else None for mask in masks]
-    return masks if any(mask is not None for mask in masks) else None
+    held, digest = {}, hashlib.sha256()
+    for row in rows if samples.masks is not None and fit.get("augment") is None else ():
+        if samples.masks[row] is None:
+            continue
+        mask = _mask(samples, row, crop)[..., 0] >= 128
+        if mask.any():
+            held[int(row)] = mask
+            digest.update(samples.digests[row].tobytes() + np.packbits(mask).tobytes())
+    return TrainingMasks(held, len(rows), digest.hexdigest()[:8])
 
 
 def check_masks(samples: Samples, split: Split, crop: str) -> None:

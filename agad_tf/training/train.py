@@ -33,7 +33,7 @@ from agad_tf.training.evaluate import calibrate, calibration_problem, held_out_s
 from agad_tf.training.kinds import caution, is_wanted, leave_one_kind_out
 from agad_tf.training.known_samples import KnownSamples
 from agad_tf.training.loading import default_image_size
-from agad_tf.training.localisation import check_masks, training_masks
+from agad_tf.training.localisation import TrainingMasks, check_masks, training_masks
 from agad_tf.training.open import load_split
 from agad_tf.training.pictures import show
 from agad_tf.training.small_sets import choose
@@ -44,6 +44,8 @@ logger = logging.getLogger("agad_tf")
 
 FEATURES = "features"
 """Folder of a run, while it trains, for the features of its samples."""
+MASKS_LEARNT = "masks_learnt"
+"""Metric that only a training gives: how many masks it learnt from, and of how many labelled anomalies."""
 
 
 def train(
@@ -101,10 +103,8 @@ def train(
     problem = calibration_problem(split, settings)
     if problem is not None and settings != calibration_defaults():
         raise problem  # asked for, and not to be had: better known before training than after
-    crop = configuration["model"].get("crop", "stretch")
-    check_masks(samples, split, crop)
-    if DETECTORS[configuration["detector"]] is FeatureDiscriminator:  # told before there is a run
-        training_masks(samples, split.train_anomaly, crop, configuration["fit"])
+    check_masks(samples, split, configuration["model"].get("crop", "stretch"))
+    masks = learnt_masks(configuration, samples, split)  # read once, and told before there is a run
     data = inspection.validate(samples, split)
     if progress:
         for words in filter(None, (why, chosen)):
@@ -120,12 +120,15 @@ def train(
         told = tell(model, configuration, len(split.train_normal), len(split.train_anomaly))
         if told is not None:
             print(told, file=sys.stderr)
+    identity = {"data": data_identity(samples, split)}
+    if masks is not None:
+        identity["masks of labelled anomalies"] = masks.identity
     with run_directory(path, resume, chief) as partial:
         checkpoints = Checkpoints(
             partial / CHECKPOINTS,
             **configuration["checkpoints"],
             resume=resume,
-            identity={"data": data_identity(samples, split)},
+            identity=identity,
         )
         text = yaml.safe_dump(_plain(configuration), sort_keys=False)
         write_atomically(partial / "config.yaml", text.encode())
@@ -135,7 +138,7 @@ def train(
         events = partial / "tensorboard" if chief else None
         try:
             with checkpoints.stopped_by_ctrl_c():
-                history = fit(model, configuration, samples, split, events, progress, [checkpoints])
+                history = fit(model, configuration, samples, split, events, progress, [checkpoints], masks)
         except KeyboardInterrupt:
             if chief and has_trained(partial):
                 raise Stopped(
@@ -161,12 +164,15 @@ def train(
                 samples,
                 split,
                 partial / FEATURES,
+                masks,
             )
         shutil.rmtree(partial / FEATURES, ignore_errors=True)  # other detectors have none
         simple = beside(evaluation, baseline=report["baseline"]) if chief else None
         if simple is not None:
             metrics["baseline"] = simple
             write_json(partial / BASELINE, simple)
+        if masks is not None and samples.masks is not None and masks.labelled:
+            metrics[MASKS_LEARNT] = {"masks": model.masks_learnt, "labelled_anomalies": masks.labelled}
         metrics |= {
             "selection": "last",
             "seed": configuration["fit"]["seed"],
@@ -203,6 +209,14 @@ def data_identity(samples: Samples, split: Split) -> str:
     return digest.hexdigest()
 
 
+def learnt_masks(configuration: Configuration, samples: Samples, split: Split) -> TrainingMasks | None:
+    """The masks that the detector of a configuration learns from; None for one that learns from no masks."""
+    if DETECTORS[configuration["detector"]] is not FeatureDiscriminator:
+        return None
+    crop = configuration["model"]["crop"]
+    return training_masks(samples, split.train_anomaly, crop, configuration["fit"])
+
+
 def build_anew(configuration: Configuration, samples: Samples) -> AnomalyDetector:
     """As `build`, with the first weights that the seed of the configuration fixes."""
     keras.utils.set_random_seed(configuration["fit"]["seed"])
@@ -231,7 +245,7 @@ def build(configuration: Configuration, samples: Samples) -> AnomalyDetector:
 
 
 def fit(
-    model, configuration, samples, split, log_dir: Path | None, progress: bool, callbacks=()
+    model, configuration, samples, split, log_dir: Path | None, progress: bool, callbacks=(), masks=None
 ) -> dict[str, list[float]]:
     """Trains on the split's training part; returns the logs of each epoch.
 
@@ -242,6 +256,7 @@ def fit(
         log_dir: for TensorBoard, or None.
         progress: show a progress bar.
         callbacks: further ones.
+        masks: from `learnt_masks`.
     """
     train_rows, labels = split.labelled("train")
     held_out, held_out_labels = split.labelled("validation")
@@ -253,7 +268,7 @@ def fit(
         logger.warning("no TensorBoard events: the package is missing (pip install 'agad-tf[tensorboard]')")
     kept = {}
     if isinstance(model, FeatureDiscriminator):
-        kept["masks"] = training_masks(samples, train_rows, model.crop, configuration["fit"])
+        kept["masks"] = None if masks is None else masks.of(train_rows)
         if log_dir is not None:
             kept["features_folder"] = log_dir.parent / FEATURES  # a resumed run reads them again
     history = model.fit(

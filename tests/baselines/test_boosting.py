@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agad_tf.baselines import BASELINES
+from agad_tf.baselines import BASELINES, boosting
 from agad_tf.baselines.boosting import out_of_fold
 from agad_tf.errors import InputError
 from agad_tf.evaluation.metrics import auroc
@@ -53,6 +53,22 @@ def test_columns_of_training_normals_are_out_of_fold():
     # In the fit each normal is its own nearest neighbour; out of fold it is not, among fewer others.
     assert (out > inside).mean() > 0.95
     np.testing.assert_array_equal(out, out_of_fold(detector.flat(normals), seed=0)[:, -1])
+
+
+def test_what_no_label_teaches_a_stack_is_not_fitted_again(monkeypatch):
+    fitted_to, of = [], boosting.forest_of
+    monkeypatch.setattr(boosting, "forest_of", lambda x, *how: fitted_to.append(len(x)) or of(x, *how))
+    detector = BASELINES["stacked"]((12,))
+    detector.compile(max_iter=5)
+    x, y = rows()
+    detector.fit(x, y, verbose=0)
+    assert fitted_to == [200, 160, 160, 160, 160, 160]
+    of_all = detector.predict(x, verbose=0)
+    detector.fit(x[:-10], y[:-10], verbose=0)
+    assert len(fitted_to) == 6
+    assert not np.allclose(detector.predict(x, verbose=0), of_all)
+    detector.fit(x[1:], y[1:], verbose=0)
+    assert len(fitted_to) == 12
 
 
 @pytest.mark.parametrize("name", ["gradient_boosting", "stacked"])

@@ -68,7 +68,7 @@ def test_the_papers_score_is_the_default_and_has_no_such_part():
 @pytest.mark.parametrize("name", OWN)
 def test_fused_is_both(name):
     model = make(name, COLOUR, score="fused")
-    assert (model.score_names, model.score_share) == ((OWN[name], "local"), 0.01)
+    assert (model.score_names, model.local_score.count) == ((OWN[name], "local"), 8)
     assert model.parts_of_score == model.score_names
     again = type(model).from_config(model.get_config())
     assert (again.score, again.score_names) == ("fused", model.score_names)
@@ -83,7 +83,7 @@ def test_what_cannot_be_is_refused():
     for cls in (BASELINES[name] for name in OWN):
         with pytest.raises(InputError, match=r"one of auto, fused, \w+, local, received 'locale'"):
             cls(COLOUR, score="locale")
-        with pytest.raises(InputError, match="score_share expects a share above 0 and up to 1, or None"):
+        with pytest.raises(InputError, match="score_share expects a share above 0"):
             cls(COLOUR, score_share=2)
 
 

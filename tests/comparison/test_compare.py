@@ -9,9 +9,12 @@ from sklearn.datasets import load_digits
 
 from agad_tf.cli import main
 from agad_tf.comparison import compare as module
+from agad_tf.comparison.candidates import Candidate
 from agad_tf.comparison.compare import compare
 from agad_tf.comparison.page import write_page
 from agad_tf.errors import InputError
+from agad_tf.training.configuration import EPOCHS, configure
+from agad_tf.training.open import load_split
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def test_a_failure_is_a_row_and_the_rest_goes_on(table, tmp_path, monkeypatch):
 
 def test_what_is_there_is_not_trained_again(table, tmp_path, monkeypatch):
     first = compare(table, ["isolation_forest"], out=tmp_path / "c", progress=False)
-    monkeypatch.setattr(module, "_trained", lambda *args: pytest.fail("trained again"))
+    monkeypatch.setattr(module, "Candidate", lambda *args: pytest.fail("trained again"))
     again = compare(table, ["isolation_forest"], out=tmp_path / "c", progress=False)
     assert again.rows == first.rows
 
@@ -103,18 +106,72 @@ def test_what_is_fitted_in_one_pass_is_never_stopped(table, tmp_path):
 def test_closed_forms_come_first_and_leave_their_time_to_the_others(table, tmp_path, monkeypatch):
     asked = []
 
-    def note(name, folder, samples, split, folds, seconds, settings):
-        asked.append((name, seconds))
-        folder.mkdir()
-        (folder / "row.json").write_text(json.dumps({"detector": name, "error": "none"}))
+    def note(names, path, samples, split, folds, seconds, settings):
+        asked.append((names, seconds))
+        for name in names:
+            (path / name).mkdir()
+            (path / name / "row.json").write_text(json.dumps({"detector": name, "error": "none"}))
 
-    monkeypatch.setattr(module, "_compare_one", note)
-    made = compare(table, ["aa_bigan", "neighbours"], out=tmp_path / "c", minutes=2, progress=False)
-    assert [row["detector"] for row in made.rows] == ["aa_bigan", "neighbours"]
+    monkeypatch.setattr(module, "_compare_together", note)
+    given = ["aa_bigan", "neighbours", "aa_bigan_neighbours"]
+    made = compare(table, given, out=tmp_path / "c", minutes=3, progress=False)
+    assert [row["detector"] for row in made.rows] == given
     (first, share), (second, rest) = asked
-    assert (first, second) == ("neighbours", "aa_bigan")
+    assert (first, second) == (("neighbours",), ("aa_bigan_neighbours", "aa_bigan"))
     assert share == pytest.approx(60, abs=1)
-    assert rest == pytest.approx(120, abs=2)
+    assert rest == pytest.approx(180, abs=2)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """AA-BiGAN for a few steps."""
+    monkeypatch.setattr("agad_tf.training.small_sets.LEAST_STEPS", 4)
+    for name in ("aa_bigan", "aa_bigan_neighbours"):
+        monkeypatch.setitem(EPOCHS, name, 2)
+
+
+def test_aa_bigan_is_a_score_of_the_training_with_neighbours(table, short, tmp_path):
+    both = compare(table, ["aa_bigan_neighbours", "aa_bigan"], out=tmp_path / "both", minutes=None)
+    alone = compare(table, ["aa_bigan"], out=tmp_path / "alone", minutes=None)
+    fused, shared = both.rows
+    assert (fused["score"], shared["score"]) == ("fused", "reconstruction")
+    for name in ("auroc", "auroc_left_out", "found", "false_alarms", "weights", "stopped_early", "score"):
+        assert shared[name] == pytest.approx(alone.rows[0][name]), name
+    with (
+        np.load(tmp_path / "both/aa_bigan/scores.npz") as one,
+        np.load(tmp_path / "alone/aa_bigan/scores.npz") as other,
+    ):
+        for name in ("test", "held_out", "fold_normals", "fold_anomalies"):
+            np.testing.assert_allclose(one[name] ** 2, other[name], rtol=1e-3)
+        with np.load(tmp_path / "both/aa_bigan_neighbours/scores.npz") as of_fused:
+            assert not np.allclose(of_fused["fold_anomalies"], one["fold_anomalies"])
+
+
+@pytest.mark.parametrize("name", ["aa_bigan_neighbours", "deep_svdd", "gradient_boosting", "stacked"])
+def test_a_candidate_that_trains_again_is_a_fresh_one(name, table, short, monkeypatch):
+    monkeypatch.setattr("agad_tf.comparison.candidates.STEPS", 8)
+    samples, split = load_split(configure("aa_bigan", settings=[("source", str(table))]))
+    again, fresh = (Candidate(name, samples, split, [("seed", 3)]) for _ in range(2))
+    x, labelled = samples.x[split.labelled("test")[0]], split.train_anomaly
+    again.train(labelled, None)
+    first = again.detector.predict(x, verbose=0)
+    again.train(labelled[::2], None)
+    fresh.train(labelled[::2], None)
+    found = again.detector.predict(x, verbose=0)
+    np.testing.assert_allclose(found, fresh.detector.predict(x, verbose=0), rtol=1e-5)
+    assert again.uses_labels == (not np.allclose(first, found))
+
+
+def test_one_that_cannot_be_trained_is_an_error_for_all_of_its_training(table, tmp_path, monkeypatch):
+    def fails(self, *args, **kwargs):
+        raise InputError("expected better data")
+
+    monkeypatch.setattr("agad_tf.models.AABiGANNeighbours.fit", fails)
+    made = compare(table, ["aa_bigan_neighbours", "aa_bigan"], out=tmp_path / "c", progress=False)
+    assert made.rows == [
+        {"detector": name, "error": "expected better data"} for name in ("aa_bigan_neighbours", "aa_bigan")
+    ]
+    assert made.recommendation is None
 
 
 def test_of_one_that_cannot_be_saved_the_best_that_can_is_named(table, tmp_path, monkeypatch):

@@ -22,9 +22,9 @@ def model():
 
 
 def smooth_errors(model, images):
-    """|x − x̂| over channels through a Gaussian of 1.5 pixels at 64, by SciPy."""
+    """|x − x̂| over channels through a Gaussian of ¾ of a pixel, by SciPy."""
     x, reconstruction = model.preprocess(images).numpy(), model.reconstruct(images).numpy()
-    errors, deviation = np.abs(x - reconstruction).mean(-1), 1.5 * 16 / 64
+    errors, deviation = np.abs(x - reconstruction).mean(-1), 0.75
     radius = int(np.ceil(3 * deviation))
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / deviation) ** 2)
     for axis in (1, 2):
@@ -88,7 +88,22 @@ def test_files_of_before_have_the_scores_they_had(model):
     assert old.get_config()["score_share"] is None
 
 
-@pytest.mark.parametrize("share", [0, 1.5, -1])
+def test_eight_pixels_of_any_size_are_the_default():
+    for side in (8, 16):
+        layer = AGAD((side, side, 1), "encoder_decoder").local_score
+        assert layer.count == 8
+        assert layer.smoothing * side == pytest.approx(0.75)
+
+
+def test_files_of_before_keep_their_smoothing(model):
+    config = model.get_config()
+    again = AGAD.from_config(config)
+    assert again.local_score.smoothing == model.local_score.smoothing == 0.75 / min(SHAPE[:2])
+    old = AGAD.from_config({name: value for name, value in config.items() if name != "score_smoothing"})
+    assert old.local_score.smoothing == 1.5 / 64
+
+
+@pytest.mark.parametrize("share", [0, 1.5, -1, True, "all"])
 def test_a_share_out_of_range(share):
-    with pytest.raises(InputError, match="score_share expects a share above 0 and up to 1, or None, rec"):
+    with pytest.raises(InputError, match="score_share expects a share above 0"):
         AGAD((8, 8, 1), "encoder_decoder", score_share=share)

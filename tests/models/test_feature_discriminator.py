@@ -141,11 +141,34 @@ def test_all_normals_calibrate_by_their_folds(fitted):
     assert len(model.held_out_scores()["fused"]) == NORMALS
 
 
+def test_images_are_left_out_by_those_who_did_not_learn_from_them(fitted, tmp_path):
+    """Who left a sample out goes by its features, which training saw, whatever it is given as."""
+    model, x, _ = fitted
+    of_images, of_training = model.held_out_scores(x[:NORMALS]), model.held_out_scores()
+    for name, scores in of_images.items():
+        np.testing.assert_array_equal(scores, of_training[name])
+    model.save(tmp_path / "it.keras")
+    with pytest.raises(InputError, match="that fit with arrays has just trained, received one"):
+        keras.saving.load_model(tmp_path / "it.keras").cross_p_values(x[:NORMALS], x[:2])
+
+
 def test_the_summands_of_the_fused_score(fitted):
     model, x, _ = fitted
     parts = model.standardised_parts(x[:9])
     assert tuple(parts) == model.fused_parts
     np.testing.assert_allclose(sum(parts.values()), model.predict(model.rows_of(x[:9])), rtol=1e-4, atol=1e-4)
+
+
+def test_the_finer_the_grid_the_less_the_whole_image_counts(fitted):
+    """`global` is weighted by 20 over the side of the grid, in the fused score and nowhere else."""
+    model, _, _ = fitted
+    side = np.sqrt(np.prod(model.features.grid[:2]))
+    spread = {name: scores.std() for name, scores in model.held_out_scores().items()}
+    weights = {
+        name: spread[name] / float(model.score_deviations[index])
+        for index, name in enumerate(model.score_names)
+    }
+    assert weights == pytest.approx({"global": 20 / side, "local": 1, "labels": 1}, rel=1e-3)
 
 
 def test_labels_teach_their_own_discriminator_alone():

@@ -64,15 +64,19 @@ def test_a_mask_that_is_cropped_away_counts_as_none():
     assert patches.shape == (0, 64)
 
 
-def test_masks_of_files_reach_the_detector(monkeypatch):
+def test_masks_of_files_reach_the_detector():
     """Those of labelled anomalies in the training part, as bool arrays at the size of the images."""
     samples = as_samples(render("plate", 12, {"dent": 6}, size=(96, 128)))
     rows = np.arange(18)
-    masks = training_masks(samples, rows, "stretch", {})
+    learnt = training_masks(samples, rows[12:], "stretch", {})
+    masks = learnt.of(rows)
     assert [mask is not None for mask in masks] == [False] * 12 + [True] * 6
     np.testing.assert_array_equal(masks[12], samples.masks[12])
-    assert training_masks(samples, rows[:12], "stretch", {}) is None
-    assert training_masks(samples, rows, "stretch", {"augment": ["flip"]}) is None
+    assert learnt.of(rows[:12]) is None
+    assert learnt.identity == f"6 of 6, content {learnt.content}"
+    changed = training_masks(samples, rows[12:], "stretch", {"augment": ["flip"]})
+    assert changed.of(rows) is None
+    assert changed.identity == "none"
 
 
 def test_maps_of_many_images_are_those_of_each():
