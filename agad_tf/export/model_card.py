@@ -174,6 +174,8 @@ def card_text(card: dict) -> str:
             f"{chosen['observed_false_alarm_rate']:.1%} score above it."
         )
         lines += ["", *_items({k: v for k, v in chosen.items() if k not in ("format", "threshold")})]
+    if card.get("agreement"):
+        lines += ["", "## Scores beside the model's on test samples", "", *_items(card["agreement"])]
     for title, name in (("Metrics on the test part", "metrics"), ("Split", "split"), ("Data", "data")):
         lines += ["", f"## {title}", "", *(_items(card[name]) if card[name] else ["Not known."])]
     lines += ["", "## Configuration", "", "```json", json.dumps(card["configuration"], indent=1), "```"]

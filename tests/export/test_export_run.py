@@ -106,6 +106,8 @@ def test_int8_has_a_threshold_of_its_own(run, tmp_path):
     assert alarms == run.calibration.is_anomaly(run.calibration.normal_scores).sum()
     np.testing.assert_array_equal(np.sort(held_out), model.metadata["calibration"]["normal_scores"])
     card = json.loads((path / "model_card.json").read_text())
+    assert card["agreement"] == {name: report[name] for name in from_run.AGREEMENT}
+    assert f"- spearman: {report['spearman']}" in (path / "model_card.md").read_text()
     assert card["calibration"]["threshold"] == model.threshold
     assert "normal_scores" not in card["calibration"]
     x, labels = from_run.parity_samples(samples, split)
