@@ -71,6 +71,9 @@ class LocalErrors:
         asked = score == "local" or (score == "fused" and len(self.own_scores) == 1)
         self.score_share = "auto" if share is None and asked else share
 
+    def get_config(self):
+        return {**super().get_config(), "score": self.score, "score_share": self.score_share}
+
     @classmethod
     def from_config(cls, config):
         if len(cls.own_scores) == 1 and config.get("score") == "fused" and config.get("score_share") is None:

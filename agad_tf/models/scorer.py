@@ -90,6 +90,11 @@ class AnomalyScorer(keras.Model):
         return self.sample_shape if self.encoding is None else (self.encoding.width,)
 
     @property
+    def scoring_dtype(self) -> str:
+        """Of the networks that score: full precision, whatever trains."""
+        return "float64" if self.variable_dtype == "float64" else "float32"
+
+    @property
     def scoring_state(self) -> tuple[str, ...]:
         """Attributes of the constants, besides networks and preprocessing, that a score reads."""
         return ("score_means", "score_deviations", "scoring_prepared")
