@@ -6,9 +6,7 @@ import tensorflow as tf
 from agad_tf.baselines.base import batch_mean
 from agad_tf.baselines.losses import mean_squared
 from agad_tf.baselines.one_class import OneClassNetwork
-from agad_tf.baselines.stabilisers import with_stabilisers
 from agad_tf.models.local_errors import LocalErrors
-from agad_tf.models.settings import check_settings, settings_of
 
 
 @keras.saving.register_keras_serializable("agad_tf")
@@ -65,30 +63,6 @@ class Autoencoder(LocalErrors, OneClassNetwork):
 
     def trained_by(self):
         return {"optimizer": self.encoder.trainable_variables + self.decoder.trainable_variables}
-
-    @with_stabilisers
-    def compile(
-        self,
-        learning_rate: float = 1e-4,
-        learning_rate_drop: float = 1 / 3,
-        weight_decay: float = 0.5e-6,
-        optimizer=None,
-        **stabilisers,
-    ):
-        """The papers' settings; stabilisers of AGAD and AA-BiGAN can be switched on.
-
-        Args:
-            learning_rate: of Adam.
-            learning_rate_drop: share of the epochs after which the rate is divided by 10 (the papers' 50 of
-                150); 1 for never.
-            weight_decay: λ of λ/2 Σ‖W‖².
-            optimizer: a Keras optimizer instead of Adam.
-            clip_norm, average_epochs, reestimate_batch_norm, guard, jit_compile, run_eagerly: see
-                `agad_tf.baselines.stabilisers`.
-        """
-        settings = settings_of(locals())
-        check_settings(settings, ("learning_rate", "weight_decay"), ("learning_rate_drop",))
-        self.compile_with(keras.optimizers.Adam(learning_rate), settings)
 
     def objective(self, x, y):
         reconstruction = self.decoder(self.encoder(x, training=True), training=True)

@@ -7,9 +7,7 @@ from keras import layers
 from agad_tf.baselines.base import batch_mean
 from agad_tf.baselines.losses import cross_entropy
 from agad_tf.baselines.one_class import OneClassNetwork
-from agad_tf.baselines.stabilisers import with_stabilisers
 from agad_tf.errors import InputError
-from agad_tf.models.settings import check_settings, settings_of
 from agad_tf.networks import RoutedNetwork
 
 
@@ -40,30 +38,6 @@ class Classifier(OneClassNetwork):
 
     def trained_by(self):
         return {"optimizer": self.encoder.trainable_variables + self.head.trainable_variables}
-
-    @with_stabilisers
-    def compile(
-        self,
-        learning_rate: float = 1e-4,
-        learning_rate_drop: float = 1 / 3,
-        weight_decay: float = 0.5e-6,
-        optimizer=None,
-        **stabilisers,
-    ):
-        """The paper's settings; stabilisers of AGAD and AA-BiGAN can be switched on.
-
-        Args:
-            learning_rate: of Adam.
-            learning_rate_drop: share of the epochs after which the rate is divided by 10 (the paper's 50 of
-                150); 1 for never.
-            weight_decay: λ of λ/2 Σ‖W‖².
-            optimizer: a Keras optimizer instead of Adam.
-            clip_norm, average_epochs, reestimate_batch_norm, guard, jit_compile, run_eagerly: see
-                `agad_tf.baselines.stabilisers`.
-        """
-        settings = settings_of(locals())
-        check_settings(settings, ("learning_rate", "weight_decay"), ("learning_rate_drop",))
-        self.compile_with(keras.optimizers.Adam(learning_rate), settings)
 
     def objective(self, x, y):
         return batch_mean(cross_entropy(self.head(self.encoder(x, training=True)), y))

@@ -1,7 +1,11 @@
 """What the baselines share whose networks are those of Deep SVDD and Deep SAD."""
 
+import keras
+
 from agad_tf.baselines.base import Baseline
 from agad_tf.baselines.networks import one_class_networks
+from agad_tf.baselines.stabilisers import with_stabilisers
+from agad_tf.models.settings import check_settings, settings_of
 
 
 class OneClassNetwork(Baseline):
@@ -24,6 +28,30 @@ class OneClassNetwork(Baseline):
         _, self.units, self.latent_dim = arguments
         self.make_networks(encoder, decoder, arguments)
         self.built = True
+
+    @with_stabilisers
+    def compile(
+        self,
+        learning_rate: float = 1e-4,
+        learning_rate_drop: float = 1 / 3,
+        weight_decay: float = 0.5e-6,
+        optimizer=None,
+        **stabilisers,
+    ):
+        """The papers' settings; stabilisers of AGAD and AA-BiGAN can be switched on.
+
+        Args:
+            learning_rate: of Adam.
+            learning_rate_drop: share of the epochs after which the rate is divided by 10 (the papers' 50 of
+                150); 1 for never.
+            weight_decay: λ of λ/2 Σ‖W‖².
+            optimizer: a Keras optimizer instead of Adam.
+            clip_norm, average_epochs, reestimate_batch_norm, guard, jit_compile, run_eagerly: see
+                `agad_tf.baselines.stabilisers`.
+        """
+        settings = settings_of(locals())
+        check_settings(settings, ("learning_rate", "weight_decay"), ("learning_rate_drop",))
+        self.compile_with(keras.optimizers.Adam(learning_rate), settings)
 
     def make_networks(self, encoder: type, decoder: type, arguments: tuple) -> None:
         """Makes the networks, by `_make`, from the classes of both halves and their common arguments."""

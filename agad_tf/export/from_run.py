@@ -11,7 +11,7 @@ from agad_tf.data.samples import Samples
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
-from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.evaluation.calibration import Calibration
 from agad_tf.export import parity, tflite
 from agad_tf.export.agreement import rounded_size
 from agad_tf.export.model_card import calibration_summary, figures_at_threshold, run_card, write_model_card

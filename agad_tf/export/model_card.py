@@ -9,7 +9,7 @@ import numpy as np
 
 import agad_tf
 from agad_tf.errors import InputError
-from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.evaluation.calibration import Calibration
 from agad_tf.files import write_atomically
 from agad_tf.models.scorer import AnomalyScorer
 from agad_tf.training.open import Run

@@ -15,7 +15,7 @@ from agad_tf import edge
 from agad_tf.baselines.fitted_once import FittedOnce
 from agad_tf.baselines.forest import TreeDetector
 from agad_tf.errors import InputError
-from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.evaluation.calibration import Calibration
 from agad_tf.export import recipe
 from agad_tf.export.model_card import model_card
 from agad_tf.export.scoring_net import scoring_twin
