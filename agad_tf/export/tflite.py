@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from agad_tf import edge
+from agad_tf import edge_metadata
 from agad_tf.baselines.fitted_once import FittedOnce
 from agad_tf.baselines.forest import TreeDetector
 from agad_tf.errors import InputError
@@ -126,7 +126,7 @@ def metadata(
     """What the file says about itself, see `agad_tf.edge.EdgeModel`."""
     card = card or model_card(model, calibration)
     return {
-        "format": edge.FORMAT,
+        "format": edge_metadata.FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "precision": precision,
         "input": recipe.input_description(model),
@@ -146,7 +146,7 @@ def write_tflite(path: Path, content: bytes, about: dict, card: dict | None = No
         stream.write(content)
         stream.flush()
         with zipfile.ZipFile(stream, "a", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(edge.METADATA_NAME, json.dumps(about))
+            archive.writestr(edge_metadata.METADATA_NAME, json.dumps(about))
             if card is not None:
                 archive.writestr("model_card.json", json.dumps(card, indent=2))
 

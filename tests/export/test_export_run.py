@@ -13,7 +13,8 @@ from contracts import check_agreement
 from run_cases import untrained_run
 
 from agad_tf.cli import main
-from agad_tf.edge import EdgeModel, read_metadata
+from agad_tf.edge import EdgeModel
+from agad_tf.edge_metadata import read_metadata
 from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import calibrate
 from agad_tf.export import from_run, parity
