@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 import agad_tf
-from agad_tf.errors import InputError
 from agad_tf.evaluation.calibration import Calibration
 from agad_tf.files import write_atomically
 from agad_tf.models.scorer import AnomalyScorer
@@ -126,27 +125,6 @@ def write_model_card(
     write_atomically(folder / "model_card.json", (json.dumps(card, indent=2) + "\n").encode())
     # Names of classes and files need not be Unicode.
     write_atomically(folder / "model_card.md", card_text(card).encode("utf-8", "backslashreplace"))
-
-
-def read_model_card(export: str | Path) -> dict:
-    """The card of a SavedModel version.
-
-    Raises:
-        InputError: no such export, or one without a card.
-    """
-    path = Path(export) / "assets.extra" / "model_card.json"
-    try:
-        card = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"{path}: expected the model card of an export, could not read it ({error.strerror}): "
-            "export again with `agad-tf export`"
-        ) from None
-    except ValueError:
-        raise InputError(f"{path}: expected JSON, received something else: export again") from None
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise InputError(f"{path}: expected a {FORMAT!r}, received something else: export again")
-    return card
 
 
 def card_text(card: dict) -> str:

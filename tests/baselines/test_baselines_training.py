@@ -7,6 +7,7 @@ import tensorflow as tf
 from agad_cases import train_once, values
 from baseline_cases import GREY, KERAS, ROWS, both_kinds, make, samples, small_shape
 from bigan_cases import without_effect
+from replicated import check_step, check_variables
 
 from agad_tf.baselines import BASELINES
 from agad_tf.data.batches.quota import quota_batches
@@ -299,16 +300,5 @@ def test_two_replicas_equal_one(strategy, name):
         both.assign(alone)
     y = y.astype(np.int32)
     logs = train_once(one, x, y)
-
-    def share(rows):
-        return strategy.experimental_distribute_values_from_function(
-            lambda context: tf.constant(np.split(rows, 2)[context.replica_id_in_sync_group])
-        )
-
-    replicated = strategy.run(two.train_step, args=((share(x), share(y)),))
-    for key, value in logs.items():
-        for copy in strategy.experimental_local_results(replicated[key]):
-            assert float(copy) == pytest.approx(value, rel=1e-4, abs=1e-6), key
-    for alone, both in zip(one.variables, two.variables, strict=True):
-        for copy in strategy.experimental_local_results(both.value):
-            np.testing.assert_allclose(copy, np.array(alone), rtol=1e-6, atol=1e-6, err_msg=alone.path)
+    check_step(strategy, two, x, y, logs, rel=1e-4, abs=1e-6)
+    check_variables(strategy, one.variables, two.variables, 1e-6)

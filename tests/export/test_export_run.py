@@ -19,7 +19,6 @@ from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import calibrate
 from agad_tf.export import from_run, parity
 from agad_tf.export.from_run import export_run
-from agad_tf.export.model_card import read_model_card
 from agad_tf.scoring.detectors import open_detector
 from agad_tf.training.open import evaluation_data
 
@@ -65,7 +64,7 @@ def test_a_saved_model_with_its_card_and_report(run, tmp_path):
     assert report["agreement"] <= 1e-5
     assert report["decisions_changed"] == 0
     assert report["size_bytes"] > sum(f.stat().st_size for f in (path / "variables").iterdir())
-    card = read_model_card(path)
+    card = json.loads((path / "assets.extra" / "model_card.json").read_bytes())
     assert card["name"] == "parts"
     assert card["configuration"] == run.configuration
     assert card["split"]["sha256"] == run.split.sha256
