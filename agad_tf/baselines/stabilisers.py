@@ -11,28 +11,27 @@ def stabilisers(
     guard: bool = True,
     jit_compile: bool | str = "auto",
     run_eagerly: bool = False,
-) -> dict:
-    """The stabilisers by name, as in the papers: off, but for the guard.
+):
+    """What `with_stabilisers` adds to a `compile`: this signature. Off as in the papers, but for the guard.
 
     Args:
         clip_norm, average_epochs, reestimate_batch_norm, jit_compile, run_eagerly: as in
             `agad_tf.AABiGAN.compile`.
         guard: after an epoch with a loss that is not finite, back to the last good weights once.
     """
-    return dict(locals())
 
 
 def with_stabilisers(compile_method):
     """A `compile` whose `**stabilisers` are those above: their names and defaults join its signature."""
     signature = inspect.signature(compile_method)
     own = [parameter for name, parameter in signature.parameters.items() if name != "stabilisers"]
+    signature = signature.replace(parameters=[*own, *inspect.signature(stabilisers).parameters.values()])
 
     @functools.wraps(compile_method)
     def compile(self, *args, **kwargs):
-        bound = whole.bind(self, *args, **kwargs)
+        bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         return compile_method(**bound.arguments)
 
-    whole = signature.replace(parameters=[*own, *inspect.signature(stabilisers).parameters.values()])
-    compile.__signature__ = whole
+    compile.__signature__ = signature
     return compile
