@@ -72,7 +72,8 @@ class LocalErrors:
         self.score_share = "auto" if share is None and asked else share
 
     def get_config(self):
-        return {**super().get_config(), "score": self.score, "score_share": self.score_share}
+        names = "score", "score_share", "score_smoothing"
+        return super().get_config() | {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_config(cls, config):
@@ -81,9 +82,6 @@ class LocalErrors:
                 "score": cls.own_scores[0]
             }  # saved where "fused" was of one part; weights say so
         return super().from_config({"score_smoothing": SMOOTHING_BEFORE} | config)
-
-    def get_config(self):
-        return super().get_config() | {"score_smoothing": self.score_smoothing}
 
     def make_local_score(self) -> None:
         """Makes the layer, where there is such a part.
