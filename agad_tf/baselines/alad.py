@@ -3,10 +3,11 @@
 import keras
 import tensorflow as tf
 
-from agad_tf.baselines.base import batch_mean, check_settings
+from agad_tf.baselines.base import batch_mean
 from agad_tf.baselines.losses import cross_entropy
 from agad_tf.baselines.spectral import SpectralNorm
 from agad_tf.models.bidirectional import BidirectionalGAN
+from agad_tf.models.settings import check_settings, settings_of
 from agad_tf.models.updates import apply_clipped
 from agad_tf.networks.mlp import MLPPairDiscriminator
 
@@ -57,8 +58,7 @@ class ALAD(BidirectionalGAN):
         super().__init__(input_shape, backbone, latent_dim, score, seed, crop, clip, **kwargs)
         policy = self.dtype_policy
         self.discriminator, self.reconstruction_discriminator = self.make_discriminators(policy)
-        full = "float64" if self.variable_dtype == "float64" else "float32"
-        _, self.scoring_reconstruction_discriminator = self.make_discriminators(full)
+        _, self.scoring_reconstruction_discriminator = self.make_discriminators(self.scoring_dtype)
         self._pair("reconstruction_discriminator", "scoring_reconstruction_discriminator")
         self.code_discriminator = MLPPairDiscriminator(
             self.latent_dim, self.latent_dim, units=(64, 32), dtype=policy, name="code_discriminator"
@@ -100,17 +100,10 @@ class ALAD(BidirectionalGAN):
             guard: after an epoch with a loss that is not finite, back to the last good weights once.
             jit_compile, run_eagerly: as there.
         """
-        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        settings = settings_of(locals())
+        check_settings(settings, ("learning_rate",), ("average_decay",))
         rate = (1e-5 if self.is_table else 2e-4) if learning_rate is None else learning_rate
-        check_settings(settings | {"learning_rate": rate}, ("learning_rate",), ("average_decay",))
-        adam = keras.optimizers.Adam
-        self.compile_with(
-            {
-                "optimizer": generator_optimizer or adam(rate, beta_1),
-                "discriminator_optimizer": discriminator_optimizer or adam(rate, beta_1),
-            },
-            settings,
-        )
+        self.compile_with(keras.optimizers.Adam(rate, beta_1), settings)
 
     log_names = (
         "loss_generator",

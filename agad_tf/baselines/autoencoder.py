@@ -3,14 +3,14 @@
 import keras
 import tensorflow as tf
 
-from agad_tf.baselines.base import Baseline, batch_mean, check_settings
+from agad_tf.baselines.base import batch_mean
 from agad_tf.baselines.losses import mean_squared
-from agad_tf.baselines.networks import one_class_networks
+from agad_tf.baselines.one_class import OneClassNetwork
 from agad_tf.models.local_errors import LocalErrors
 
 
 @keras.saving.register_keras_serializable("agad_tf")
-class Autoencoder(LocalErrors, Baseline):
+class Autoencoder(LocalErrors, OneClassNetwork):
     """The autoencoder (CAE) of the papers' tables, trained on normal samples to reconstruct them.
 
     Loss and score are mean squared errors over the values of a sample, ‖x − x̂‖² / n. Labelled anomalies are
@@ -38,7 +38,6 @@ class Autoencoder(LocalErrors, Baseline):
     """
 
     own_scores = ("reconstruction",)
-    takes_tables = True
     uses_anomalies = False
     paper_epochs = 150
 
@@ -55,45 +54,15 @@ class Autoencoder(LocalErrors, Baseline):
         **kwargs,
     ):
         self.offer_local(score, score_share)
-        super().__init__(input_shape, seed, crop, clip, score, **kwargs)
-        encoder, decoder, arguments = one_class_networks(self.network_shape, units, latent_dim)
-        _, self.units, self.latent_dim = arguments
+        super().__init__(input_shape, units, latent_dim, seed, crop, clip, score=score, **kwargs)
+        self.make_local_score()
+
+    def make_networks(self, encoder, decoder, arguments):
         self._make("encoder", encoder, *arguments)
         self._make("decoder", decoder, *arguments)
-        self.make_local_score()
-        self.built = True
 
     def trained_by(self):
         return {"optimizer": self.encoder.trainable_variables + self.decoder.trainable_variables}
-
-    def compile(
-        self,
-        learning_rate: float = 1e-4,
-        learning_rate_drop: float = 1 / 3,
-        weight_decay: float = 0.5e-6,
-        optimizer=None,
-        clip_norm: float | None = None,
-        average_epochs: float = 0.0,
-        reestimate_batch_norm: bool = False,
-        guard: bool = True,
-        jit_compile: bool | str = "auto",
-        run_eagerly: bool = False,
-    ):
-        """The papers' settings; stabilisers of AGAD and AA-BiGAN can be switched on.
-
-        Args:
-            learning_rate: of Adam.
-            learning_rate_drop: share of the epochs after which the rate is divided by 10 (the papers' 50 of
-                150); 1 for never.
-            weight_decay: λ of λ/2 Σ‖W‖².
-            optimizer: a Keras optimizer instead of Adam.
-            clip_norm, average_epochs, reestimate_batch_norm: stabilisers, as in `agad_tf.AABiGAN.compile`.
-            guard: after an epoch with a loss that is not finite, back to the last good weights once.
-            jit_compile, run_eagerly: as there.
-        """
-        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        check_settings(settings, ("learning_rate", "weight_decay"), ("learning_rate_drop",))
-        self.compile_with({"optimizer": optimizer or keras.optimizers.Adam(learning_rate)}, settings)
 
     def objective(self, x, y):
         reconstruction = self.decoder(self.encoder(x, training=True), training=True)
@@ -118,7 +87,3 @@ class Autoencoder(LocalErrors, Baseline):
 
     def observe(self, batch):
         self.scoring_decoder(self.scoring_encoder(batch, training=True), training=True)
-
-    def get_config(self):
-        scored = {"score": self.score, "score_share": self.score_share}
-        return {**super().get_config(), "units": self.units, "latent_dim": self.latent_dim, **scored}

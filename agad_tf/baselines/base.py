@@ -13,12 +13,12 @@ from agad_tf.models.schedule import initial_rate
 from agad_tf.models.updates import fresh_values
 
 
-def check_kind(detector: type, sample_shape: tuple[int, ...], name: str) -> None:
+def check_kind(detector: type, sample_shape: tuple[int, ...]) -> None:
     """Says in one line when a detector does not take rows of a table."""
     if len(sample_shape) == 1 and not detector.takes_tables:
         raise InputError(
-            f"{name} expects images (height, width, channels), received rows (features,) of shape "
-            f"{sample_shape}: it is not defined for tables"
+            f"{detector.__name__} expects images (height, width, channels), received rows (features,) of "
+            f"shape {sample_shape}: it is not defined for tables"
         )
 
 
@@ -36,25 +36,16 @@ class Baseline(AnomalyDetector):
     paper_epochs: int
     """Epochs that the paper trains for; those of `fit` are one, as everywhere in Keras."""
 
-    def __init__(
-        self,
-        input_shape,
-        seed: int = 0,
-        crop: str = "stretch",
-        clip: float | None = None,
-        score: str | None = None,
-        **kwargs,
-    ):
+    def __init__(self, input_shape, seed, crop, clip=None, score=None, **kwargs):
         super().__init__(input_shape, score or self.score_names[0], **kwargs)
-        check_kind(type(self), self.sample_shape, type(self).__name__)
+        check_kind(type(self), self.sample_shape)
         self.seed, self.crop, self.clip = seed, crop, clip
-        self._full = "float64" if self.variable_dtype == "float64" else "float32"
         self.preprocess = preprocessing(
             self.sample_shape,
             self.value_range,
             crop,
             clip,
-            self._full,
+            self.scoring_dtype,
             self.preprocessing,
             self.encoding,
         )
@@ -73,7 +64,7 @@ class Baseline(AnomalyDetector):
         self._made += 1
         if scores:
             twin = f"scoring_{name}"
-            setattr(self, twin, network(*arguments, **named, dtype=self._full, name=twin))
+            setattr(self, twin, network(*arguments, **named, dtype=self.scoring_dtype, name=twin))
             self._pair(name, twin)
 
     def scoring_networks(self):
@@ -103,8 +94,8 @@ class Baseline(AnomalyDetector):
         """As `AnomalyDetector.fit`, with the papers' batches: anomalies by their share of the data."""
         return super().fit(x, y, batch_size, epochs, min_anomalies=min_anomalies, **kwargs)
 
-    def compile_with(self, optimizers, settings):
-        super().compile_with(optimizers, settings)
+    def compile_with(self, default, settings):
+        super().compile_with(default, settings)
         self.initial_rate = initial_rate(self.optimizer)
 
     def training_callbacks(self):
@@ -178,26 +169,3 @@ def weight_decay(factor: float, variables) -> tf.Tensor | float:
 def batch_mean(values: tf.Tensor) -> tf.Tensor:
     """Mean of per-sample values over the global batch."""
     return group_means({"value": values}, tf.ones_like(values))[0]["value"]
-
-
-def check_settings(settings: dict, not_negative: tuple[str, ...] = (), shares: tuple[str, ...] = ()) -> None:
-    """Refuses numbers of `compile` that cannot be meant.
-
-    Args:
-        settings: names and values.
-        not_negative: names of numbers of at least 0, besides `average_epochs`.
-        shares: names of numbers in [0, 1].
-
-    Raises:
-        InputError: names the setting.
-    """
-    for name in (*not_negative, *({"average_epochs"} & settings.keys())):
-        if not settings[name] >= 0:
-            raise InputError(f"{name} expects a number of at least 0, received {settings[name]}")
-    for name in shares:
-        if not 0 <= settings[name] <= 1:
-            raise InputError(f"{name} expects a share from 0 to 1, received {settings[name]}")
-    if settings["clip_norm"] is not None and not settings["clip_norm"] > 0:
-        raise InputError(
-            f"clip_norm expects a number above 0, or None for none; received {settings['clip_norm']}"
-        )

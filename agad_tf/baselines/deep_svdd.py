@@ -4,19 +4,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from agad_tf.baselines.base import Baseline, Phases, batch_mean, check_settings
+from agad_tf.baselines.base import Phases, batch_mean
 from agad_tf.baselines.losses import (
     away_from_zero,
     mean_squared,
     semi_supervised_distance,
     squared_distance,
 )
-from agad_tf.baselines.networks import one_class_networks
+from agad_tf.baselines.one_class import OneClassNetwork
+from agad_tf.baselines.stabilisers import with_stabilisers
 from agad_tf.errors import InputError
+from agad_tf.models.settings import check_settings, settings_of
 
 
 @keras.saving.register_keras_serializable("agad_tf")
-class DeepSVDD(Baseline):
+class DeepSVDD(OneClassNetwork):
     """One-class Deep SVDD: an encoder without bias that draws normal samples to a fixed centre.
 
     `fit` has two phases: the encoder is trained as half of an autoencoder, then the centre is set to the mean
@@ -41,29 +43,15 @@ class DeepSVDD(Baseline):
 
     score_names = ("distance",)
     reconstructs = False
-    takes_tables = True
     uses_anomalies = False
     paper_epochs = 300  # 150 for each phase
 
-    def __init__(
-        self,
-        input_shape,
-        units=None,
-        latent_dim: int | None = None,
-        seed: int = 0,
-        crop: str = "stretch",
-        clip: float | None = None,
-        **kwargs,
-    ):
-        super().__init__(input_shape, seed, crop, clip, **kwargs)
-        encoder, decoder, arguments = one_class_networks(self.network_shape, units, latent_dim)
-        _, self.units, self.latent_dim = arguments
+    def make_networks(self, encoder, decoder, arguments):
         self._make("encoder", encoder, *arguments)
         self._make("decoder", decoder, *arguments, scores=False)
         self.centre = self._state("centre", (self.latent_dim,))
         self.centred = self._state("centred", ())
         self.pretraining = False
-        self.built = True
 
     def trained_by(self):
         encoder = self.encoder.trainable_variables
@@ -72,6 +60,7 @@ class DeepSVDD(Baseline):
             "pretraining_optimizer": encoder + self.decoder.trainable_variables,
         }
 
+    @with_stabilisers
     def compile(
         self,
         learning_rate: float = 1e-4,
@@ -80,12 +69,7 @@ class DeepSVDD(Baseline):
         pretraining_share: float = 0.5,
         optimizer=None,
         pretraining_optimizer=None,
-        clip_norm: float | None = None,
-        average_epochs: float = 0.0,
-        reestimate_batch_norm: bool = False,
-        guard: bool = True,
-        jit_compile: bool | str = "auto",
-        run_eagerly: bool = False,
+        **stabilisers,
     ):
         """The paper's settings; stabilisers of AGAD and AA-BiGAN can be switched on.
 
@@ -97,22 +81,16 @@ class DeepSVDD(Baseline):
             pretraining_share: of the epochs of `fit` for the autoencoder (the papers' 150 of 300), all but
                 one at most; 0 trains without it.
             optimizer, pretraining_optimizer: Keras optimizers instead of Adam.
-            clip_norm, average_epochs, reestimate_batch_norm: stabilisers, as in `agad_tf.AABiGAN.compile`.
-            guard: after an epoch with a loss that is not finite, back to the last good weights once.
-            jit_compile, run_eagerly: as there.
+            clip_norm, average_epochs, reestimate_batch_norm, guard, jit_compile, run_eagerly: see
+                `agad_tf.baselines.stabilisers`.
         """
-        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        settings = settings_of(locals())
         self._compile_phases(settings)
 
     def _compile_phases(self, settings: dict) -> None:
-        check_settings(
-            settings, ("learning_rate", "weight_decay"), ("learning_rate_drop", "pretraining_share")
-        )
-        adam = keras.optimizers.Adam
-        names = "optimizer", "pretraining_optimizer"
-        self.compile_with(
-            {name: settings[name] or adam(settings["learning_rate"]) for name in names}, settings
-        )
+        shares = "learning_rate_drop", "pretraining_share"
+        check_settings(settings, ("learning_rate", "weight_decay"), shares)
+        self.compile_with(keras.optimizers.Adam(settings["learning_rate"]), settings)
 
     def active_optimizer(self):
         return "pretraining_optimizer" if self.pretraining else "optimizer"
@@ -163,9 +141,6 @@ class DeepSVDD(Baseline):
     def observe(self, batch):
         self.scoring_encoder(batch, training=True)
 
-    def get_config(self):
-        return {**super().get_config(), "units": self.units, "latent_dim": self.latent_dim}
-
 
 @keras.saving.register_keras_serializable("agad_tf")
 class DeepSAD(DeepSVDD):
@@ -183,6 +158,7 @@ class DeepSAD(DeepSVDD):
 
     uses_anomalies = True
 
+    @with_stabilisers
     def compile(
         self,
         learning_rate: float = 1e-4,
@@ -192,22 +168,18 @@ class DeepSAD(DeepSVDD):
         eta: float = 1.0,
         optimizer=None,
         pretraining_optimizer=None,
-        clip_norm: float | None = None,
-        average_epochs: float = 0.0,
-        reestimate_batch_norm: bool = False,
-        guard: bool = True,
-        jit_compile: bool | str = "auto",
-        run_eagerly: bool = False,
+        **stabilisers,
     ):
         """As `DeepSVDD.compile`.
 
         Args:
             learning_rate, learning_rate_drop, weight_decay, pretraining_share: as there.
             eta: η, weight of labelled anomalies.
-            optimizer, pretraining_optimizer, clip_norm, average_epochs, reestimate_batch_norm: as there.
-            guard, jit_compile, run_eagerly: as there.
+            optimizer, pretraining_optimizer: as there.
+            clip_norm, average_epochs, reestimate_batch_norm, guard, jit_compile, run_eagerly: see
+                `agad_tf.baselines.stabilisers`.
         """
-        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        settings = settings_of(locals())
         check_settings(settings, ("eta",))
         self._compile_phases(settings)
 

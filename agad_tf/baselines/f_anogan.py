@@ -3,11 +3,13 @@
 import keras
 import tensorflow as tf
 
-from agad_tf.baselines.base import Phases, batch_mean, check_kind, check_settings
+from agad_tf.baselines.base import Phases, batch_mean, check_kind
 from agad_tf.baselines.losses import gradient_penalty, mean_squared
+from agad_tf.baselines.stabilisers import with_stabilisers
 from agad_tf.errors import InputError
 from agad_tf.models.bidirectional import BidirectionalGAN
 from agad_tf.models.local_errors import LocalErrors
+from agad_tf.models.settings import check_settings, settings_of
 from agad_tf.networks import ConvDiscriminator
 from agad_tf.replicas import of_this_replica
 
@@ -58,11 +60,10 @@ class FAnoGAN(LocalErrors, BidirectionalGAN):
         score_share: float | str | None = None,
         **kwargs,
     ):
-        check_kind(type(self), tuple(input_shape), "FAnoGAN")
+        check_kind(type(self), tuple(input_shape))
         self.offer_local(score, score_share)
         super().__init__(input_shape, backbone, latent_dim, score, seed, crop, **kwargs)
-        full = "float64" if self.variable_dtype == "float64" else "float32"
-        for role, dtype in (("critic", self.dtype_policy), ("scoring_critic", full)):
+        for role, dtype in (("critic", self.dtype_policy), ("scoring_critic", self.scoring_dtype)):
             # Without batch norm, which would make a penalty of each image's gradient one of the batch's.
             setattr(self, role, ConvDiscriminator(self.sample_shape, None, dtype=dtype, name=role))
         self._pair("critic", "scoring_critic")
@@ -77,6 +78,7 @@ class FAnoGAN(LocalErrors, BidirectionalGAN):
             "encoder_optimizer": self.encoder.trainable_variables,
         }
 
+    @with_stabilisers
     def compile(
         self,
         learning_rate: float = 1e-4,
@@ -90,12 +92,7 @@ class FAnoGAN(LocalErrors, BidirectionalGAN):
         generator_optimizer=None,
         discriminator_optimizer=None,
         encoder_optimizer=None,
-        clip_norm: float | None = None,
-        average_epochs: float = 0.0,
-        reestimate_batch_norm: bool = False,
-        guard: bool = True,
-        jit_compile: bool | str = "auto",
-        run_eagerly: bool = False,
+        **stabilisers,
     ):
         """The settings of the paper and its code; stabilisers of AA-BiGAN can be switched on.
 
@@ -107,24 +104,21 @@ class FAnoGAN(LocalErrors, BidirectionalGAN):
             feature_weight: κ.
             generator_share: of the epochs of `fit` for G and D, all but one at most; the rest is E's.
             generator_optimizer, discriminator_optimizer, encoder_optimizer: Keras optimizers instead.
-            clip_norm, average_epochs, reestimate_batch_norm: stabilisers, as in `agad_tf.AABiGAN.compile`.
-            guard: after an epoch with a loss that is not finite, back to the last good weights once.
-            jit_compile, run_eagerly: as there.
+            clip_norm, average_epochs, reestimate_batch_norm, guard, jit_compile, run_eagerly: see
+                `agad_tf.baselines.stabilisers`.
         """
-        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        settings = settings_of(locals())
         numbers = "learning_rate", "encoder_learning_rate", "penalty_weight", "feature_weight"
         check_settings(settings, numbers, ("generator_share",))
         if not isinstance(critic_steps, int) or critic_steps < 1:
             raise InputError(f"critic_steps expects a whole number of at least 1, received {critic_steps!r}")
-        adam = keras.optimizers.Adam
-        self.compile_with(
-            {
-                "optimizer": generator_optimizer or adam(learning_rate, beta_1, beta_2),
-                "discriminator_optimizer": discriminator_optimizer or adam(learning_rate, beta_1, beta_2),
-                "encoder_optimizer": encoder_optimizer or keras.optimizers.RMSprop(encoder_learning_rate),
-            },
-            settings,
-        )
+        adam = keras.optimizers.Adam(learning_rate, beta_1, beta_2)
+        defaults = {
+            "optimizer": adam,
+            "discriminator_optimizer": adam,
+            "encoder_optimizer": keras.optimizers.RMSprop(encoder_learning_rate),
+        }
+        self.compile_with(defaults, settings)
 
     log_names = (
         "loss_generator",
@@ -228,5 +222,6 @@ class FAnoGAN(LocalErrors, BidirectionalGAN):
         return {scoring: getattr(self, scoring) for _, scoring in self._pairs}
 
     def get_config(self):
-        config = {**super().get_config(), "score_share": self.score_share}
-        return {name: value for name, value in config.items() if name != "clip"}
+        config = super().get_config()
+        del config["clip"]
+        return config

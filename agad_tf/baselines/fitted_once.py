@@ -40,7 +40,7 @@ class FittedOnce(AnomalyDetector):
 
     def compile_once(self, settings: dict) -> None:
         """Compiles with settings, among them `jit_compile` and `run_eagerly`."""
-        self.compile_with({"optimizer": keras.optimizers.SGD()}, settings)  # moves nothing
+        self.compile_with({"optimizer": keras.optimizers.SGD()}, settings)  # which moves nothing
 
     def step_function(self):
         return lambda iterator: {}

@@ -3,10 +3,12 @@
 import keras
 import tensorflow as tf
 
-from agad_tf.baselines.base import Baseline, batch_mean, check_settings
+from agad_tf.baselines.base import Baseline, batch_mean
 from agad_tf.baselines.losses import cross_entropy, mean_squared
+from agad_tf.baselines.stabilisers import with_stabilisers
 from agad_tf.losses.agad import contextual_loss
 from agad_tf.models.local_errors import LocalErrors
+from agad_tf.models.settings import check_settings, settings_of
 from agad_tf.models.updates import reinitialise_below
 from agad_tf.networks import ConvDiscriminator, ConvEncoder, EncoderDecoder
 
@@ -67,6 +69,7 @@ class GANomaly(LocalErrors, Baseline):
             "discriminator_optimizer": self.discriminator.trainable_variables,
         }
 
+    @with_stabilisers
     def compile(
         self,
         learning_rate: float = 2e-4,
@@ -77,12 +80,7 @@ class GANomaly(LocalErrors, Baseline):
         discriminator_reset_threshold: float = 1e-5,
         optimizer=None,
         discriminator_optimizer=None,
-        clip_norm: float | None = None,
-        average_epochs: float = 0.0,
-        reestimate_batch_norm: bool = False,
-        guard: bool = True,
-        jit_compile: bool | str = "auto",
-        run_eagerly: bool = False,
+        **stabilisers,
     ):
         """The settings of the paper and its code; stabilisers of AGAD and AA-BiGAN can be switched on.
 
@@ -91,16 +89,13 @@ class GANomaly(LocalErrors, Baseline):
             adversarial_weight, contextual_weight, encoder_weight: w_adv, w_con, w_enc.
             discriminator_reset_threshold: D is re-initialised when its loss falls under it.
             optimizer, discriminator_optimizer: Keras optimizers instead of Adam.
-            clip_norm, average_epochs, reestimate_batch_norm: stabilisers, as in `agad_tf.AABiGAN.compile`.
-            guard: after an epoch with a loss that is not finite, back to the last good weights once.
-            jit_compile, run_eagerly: as there.
+            clip_norm, average_epochs, reestimate_batch_norm, guard, jit_compile, run_eagerly: see
+                `agad_tf.baselines.stabilisers`.
         """
-        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        settings = settings_of(locals())
         weights = "adversarial_weight", "contextual_weight", "encoder_weight"
         check_settings(settings, ("learning_rate", "discriminator_reset_threshold", *weights))
-        adam = keras.optimizers.Adam
-        names = "optimizer", "discriminator_optimizer"
-        self.compile_with({name: settings[name] or adam(learning_rate, beta_1) for name in names}, settings)
+        self.compile_with(keras.optimizers.Adam(learning_rate, beta_1), settings)
 
     log_names = (
         "loss_generator",
@@ -172,7 +167,6 @@ class GANomaly(LocalErrors, Baseline):
         self.scoring_encoder(self.scoring_generator(batch, training=True), training=True)
 
     def get_config(self):
-        scored = {"score": self.score, "score_share": self.score_share}
-        config = {**super().get_config(), "latent_dim": self.latent_dim, **scored}
+        config = {**super().get_config(), "latent_dim": self.latent_dim}
         del config["clip"]
         return config

@@ -49,7 +49,7 @@ class Neighbours(KeptNormals, FittedOnce):
         **kwargs,
     ):
         super().__init__(input_shape, self.score_names[0], **kwargs)
-        check_kind(type(self), self.sample_shape, type(self).__name__)
+        check_kind(type(self), self.sample_shape)
         self.k, self.seed, self.crop, self.clip = whole_number(k, "k"), seed, crop, clip
         self.preprocess = preprocessing(
             self.sample_shape, (0.0, 1.0), crop, clip, "float32", self.preprocessing, self.encoding

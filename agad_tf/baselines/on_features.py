@@ -26,7 +26,7 @@ class OnFeatures(FittedOnce, FeatureScorer):
 
     def __init__(self, input_shape, features, features_weights, taps, seed, crop, **kwargs):
         super().__init__(input_shape, self.score_names[0], **kwargs)
-        check_kind(type(self), self.sample_shape, type(self).__name__)
+        check_kind(type(self), self.sample_shape)
         if self.sample_shape[-1] not in (1, 3):
             raise InputError(f"input_shape expects 1 or 3 channels, received {self.sample_shape[-1]}")
         self.seed, self.crop = seed, crop

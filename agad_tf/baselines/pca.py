@@ -63,7 +63,7 @@ class PCA(FittedOnce):
         **kwargs,
     ):
         super().__init__(input_shape, score, **kwargs)
-        check_kind(type(self), self.sample_shape, type(self).__name__)
+        check_kind(type(self), self.sample_shape)
         if not components >= 1:
             raise InputError(f"components expects a number of at least 1, received {components}")
         self.components, self.seed, self.crop = int(components), seed, crop

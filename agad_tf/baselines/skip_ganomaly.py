@@ -6,7 +6,9 @@ import keras
 import tensorflow as tf
 
 from agad_tf.baselines.losses import mean_squared
+from agad_tf.baselines.stabilisers import with_stabilisers
 from agad_tf.models.agad import AGAD
+from agad_tf.models.settings import settings_of
 
 
 @keras.saving.register_keras_serializable("agad_tf")
@@ -56,6 +58,7 @@ class SkipGANomaly(AGAD):
             input_shape, backbone, score=score, seed=seed, crop=crop, score_share=score_share, **kwargs
         )
 
+    @with_stabilisers
     def compile(
         self,
         learning_rate: float = 2e-4,
@@ -66,12 +69,7 @@ class SkipGANomaly(AGAD):
         discriminator_reset_threshold: float = 1e-5,
         generator_optimizer=None,
         discriminator_optimizer=None,
-        clip_norm: float | None = None,
-        average_epochs: float = 0.0,
-        reestimate_batch_norm: bool = False,
-        guard: bool = True,
-        jit_compile: bool | str = "auto",
-        run_eagerly: bool = False,
+        **stabilisers,
     ):
         """The settings of the paper and its code; stabilisers of AGAD can be switched on.
 
@@ -80,11 +78,10 @@ class SkipGANomaly(AGAD):
             adversarial_weight, contextual_weight, latent_weight: w_adv, w_con, w_lat.
             discriminator_reset_threshold: D is re-initialised when its loss falls under it.
             generator_optimizer, discriminator_optimizer: Keras optimizers instead of Adam.
-            clip_norm, average_epochs, reestimate_batch_norm: stabilisers, as in `agad_tf.AGAD.compile`.
-            guard: after an epoch with a loss that is not finite, back to the last good weights once.
-            jit_compile, run_eagerly: as there.
+            clip_norm, average_epochs, reestimate_batch_norm, guard, jit_compile, run_eagerly: see
+                `agad_tf.baselines.stabilisers`.
         """
-        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        settings = settings_of(locals())
         super().compile(**settings, contextual_adversarial_weight=0.0)
 
     def get_compile_config(self):

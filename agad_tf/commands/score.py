@@ -103,7 +103,8 @@ def score(
                     progress=bar.update,
                 )
             else:
-                from agad_tf.scoring import detectors, pipeline, tables
+                from agad_tf.scoring import detectors, pipeline
+                from agad_tf.scoring.samples import samples_of
 
                 if server:
                     opened = detectors.open_server(server, timeout)
@@ -111,7 +112,7 @@ def score(
                     if detectors.find_detector(model)[0] not in ("tflite", "onnx"):
                         quiet_tensorflow()
                     opened = detectors.open_detector(model, form)
-                samples = tables.samples_of(paths, sys.stdin.buffer, opened.features, column, opened.identity)
+                samples = samples_of(paths, sys.stdin.buffer, opened.features, column, opened.identity)
                 table = opened.features is not None
                 drawn = (
                     nullcontext() if heatmaps is None else _overlays(heatmaps, model, opened, output_format)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from agad_tf.evaluation.calibration import Calibration
 from agad_tf.evaluation.regions import RegionRule
-from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.evaluation.wording import masks_line
 from agad_tf.pixels import read_image, read_mask
 

@@ -1,4 +1,4 @@
-"""Pictures of what a detector sees: reconstructions with error maps, overlays and score histograms.
+"""Pictures of what a detector sees: reconstructions with error maps, overlays, outlines.
 
 Matplotlib's Agg canvas, without pyplot and without a display; no TensorFlow. Files are written atomically.
 
@@ -8,41 +8,25 @@ Matplotlib's Agg canvas, without pyplot and without a display; no TensorFlow. Fi
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from agad_tf.errors import InputError
+from agad_tf.evaluation.drawing import ANOMALY, GREY, NORMAL, check_labels, save_png, short_number
+from agad_tf.evaluation.histograms import score_histogram
 from agad_tf.evaluation.metrics import check_scores, check_share
 from agad_tf.evaluation.regions import outline
-from agad_tf.files import write_atomically
 
-# Told apart by most colour-blind readers; each is also named in words in the picture.
-NORMAL, ANOMALY, GREY = "#0b5fa5", "#b3261e", "#555555"
+__all__ = ["as_pictures", "draw_outlines", "overlay", "reconstruction_grid", "score_histogram"]
+
 ERROR_COLOURS = "inferno"
 FOUND, MASK = (0, 180, 216), (123, 211, 0)
 """RGB of the outlines of what a detector marks, and of what a mask marks."""
-
-
-class Palette(NamedTuple):
-    """Colours of a chart."""
-
-    normal: str
-    anomaly: str
-    grey: str
-    text: str
-
-
-LIGHT = Palette(NORMAL, ANOMALY, GREY, "#1b1f24")
-DARK = Palette("#6cb6ff", "#ff8f85", "#8b949e", "#e6e9ed")
 
 
 def as_pictures(
@@ -97,27 +81,10 @@ def _check_maps(error_maps: ArrayLike, name: str = "error_maps") -> np.ndarray:
     return array
 
 
-def _check_labels(labels: ArrayLike, count: int) -> np.ndarray:
-    array = np.asarray(labels)
-    if array.shape != (count,) or not np.isin(array, (0, 1)).all():
-        raise InputError(
-            f"Expected {count} labels of 0 (normal) or 1 (anomaly), received shape "
-            f"{array.shape}, values {np.unique(array)[:5].tolist()}: give one each."
-        )
-    return array.astype(bool)
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
-    write_atomically(path, buffer.getvalue())
-
-
 def _verdict(anomaly: bool, score: float, threshold: float | None) -> tuple[str, str]:
     """Caption under a sample and its colour."""
     if threshold is None:
-        return f"score {_short(score)}", GREY
+        return f"score {short_number(score)}", GREY
     alarm = bool(score > threshold)
     word = {
         (False, False): "passed",
@@ -125,11 +92,7 @@ def _verdict(anomaly: bool, score: float, threshold: float | None) -> tuple[str,
         (False, True): "FALSE ALARM",
         (True, False): "MISSED",
     }[anomaly, alarm]
-    return f"score {_short(score)}\n{word}", GREY if alarm == anomaly else ANOMALY
-
-
-def _short(number: float) -> str:
-    return f"{number:.0f}" if 1000 <= abs(number) < 1e7 else f"{number:.4g}"
+    return f"score {short_number(score)}\n{word}", GREY if alarm == anomaly else ANOMALY
 
 
 def reconstruction_grid(
@@ -171,7 +134,7 @@ def reconstruction_grid(
         _check_maps(error_maps),
     ]
     count = len(pictures[0])
-    anomaly = _check_labels(labels, count)
+    anomaly = check_labels(labels, count)
     values = None if scores is None else check_scores(scores)
     lengths = [len(part) for part in pictures] + ([] if values is None else [len(values)])
     if set(lengths) != {count}:
@@ -244,14 +207,14 @@ def reconstruction_grid(
     colour_bar = figure.colorbar(drawn, cax=bar, extend="max" if shown.max() > top else "neither")
     colour_bar.set_label("error per pixel\n(0 = redrawn perfectly)", fontsize=8)
     colour_bar.ax.tick_params(labelsize=7.5)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def _explanation(scored: bool, threshold: float | None) -> str:
     words = "The model has learnt to redraw normal samples. Where it cannot redraw one, the error is bright."
     if scored:
         words += "\nThe score says how unusual the whole sample is: the higher, the more anomalous."
-    return words if not scored or threshold is None else f"{words} Alarm above {_short(threshold)}."
+    return words if not scored or threshold is None else f"{words} Alarm above {short_number(threshold)}."
 
 
 def overlay(
@@ -313,120 +276,3 @@ def draw_outlines(
         drawn[outline(mask, thickness)] = MASK
     drawn[outline(found, thickness)] = FOUND
     return drawn
-
-
-def score_histogram(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    threshold: float | None,
-    path: str | Path,
-    *,
-    bins: int = 40,
-    dpi: int = 110,
-) -> None:
-    """Writes a PNG with the score histograms of normals and anomalies, the threshold and what it gets wrong.
-
-    Each histogram counts in per cent of its own kind, so that a few anomalies are seen beside many normals.
-    Scores far out (above the middle 95 % by more than three times its span) are counted in the last bar.
-
-    Args:
-        labels: (n,), 0 normal or 1 anomaly; one kind alone will do.
-        scores: (n,), higher is more anomalous.
-        threshold: alarm when score > threshold; None draws none.
-        path: the PNG to write.
-        bins: number of bars, 2 or more.
-        dpi: dots per inch of the 8 x 4.2 inch picture.
-
-    Raises:
-        InputError: labels or scores that do not fit, ``bins`` under 2, threshold not finite, missing folder.
-    """
-    values = check_scores(scores)
-    anomaly = _check_labels(labels, values.size)
-    if bins < 2:
-        raise InputError(f"Expected at least 2 bins, received {bins}: take 40.")
-    figure = Figure(figsize=(8, 4.2), dpi=dpi, layout="constrained")
-    axes = figure.add_subplot()
-    draw_score_histogram(axes, anomaly, values, threshold, bins)
-    if threshold is not None:
-        axes.set_title(_decision_words(anomaly, values > threshold), fontsize=10, loc="left")
-    _save(figure, path)
-
-
-def draw_score_histogram(
-    axes: Axes,
-    anomaly: np.ndarray,
-    values: np.ndarray,
-    threshold: float | None,
-    bins: int = 40,
-    fontsize: float = 9,
-    palette: Palette = LIGHT,
-) -> None:
-    """Draws what `score_histogram` shows, without its title, on matplotlib axes.
-
-    Args:
-        axes: to draw on.
-        anomaly: bool (n,).
-        values: float64 (n,), finite scores.
-        threshold, bins: as in `score_histogram`.
-        fontsize: of the legend, which stands above the axes.
-        palette: colours.
-    """
-    marks = values if threshold is None else np.append(values, check_scores([threshold], "threshold"))
-    low, high = float(marks.min()), float(marks.max())
-    start, end = np.quantile(values, (0.025, 0.975))
-    far = max(end + 3 * (end - start), marks[-1] if threshold is not None else end)
-    cut = far if end > start and far < high else None
-    edges = np.linspace(low, cut or high, bins + 1) if high > low else np.array([low - 0.5, low + 0.5])
-    for kind, name, colour in (
-        (False, "normal samples", palette.normal),
-        (True, "anomalies", palette.anomaly),
-    ):
-        part = values[anomaly == kind]
-        if part.size:
-            axes.hist(
-                np.minimum(part, edges[-1]),
-                edges,
-                weights=np.full(part.size, 100 / part.size),
-                color=colour,
-                alpha=0.55,
-                edgecolor=colour,
-                linewidth=0.6,
-                hatch="///" if kind else None,
-                label=f"{name} ({part.size})",
-            )
-    if threshold is not None:
-        axes.axvline(
-            threshold,
-            color=palette.text,
-            linestyle="--",
-            linewidth=1.4,
-            label=f"threshold {_short(threshold)}",
-        )
-    axes.set_xlabel(
-        "score (higher = more anomalous)"
-        + ("" if cut is None else f"; scores above {cut:.3g} are counted in the last bar")
-    )
-    axes.set_ylabel("% of its kind")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= min(100, axes.get_ylim()[1])])
-    legend_above(axes, fontsize)
-
-
-def legend_above(axes: Axes, fontsize: float = 9) -> None:
-    """Puts the legend over the axes, where it covers nothing."""
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False, fontsize=fontsize,
-        borderaxespad=0.2, handlelength=1.4, columnspacing=1.0,
-    )  # fmt: skip
-
-
-def _decision_words(anomaly: np.ndarray, alarm: np.ndarray) -> str:
-    words = []
-    for kind, wrong, name in (
-        (False, alarm, "False alarms: {} of {} normal samples"),
-        (True, ~alarm, "Missed: {} of {} anomalies"),
-    ):
-        total, count = int(np.sum(anomaly == kind)), int(np.sum(wrong[anomaly == kind]))
-        if total:
-            words.append(f"{name.format(count, total)} ({100 * count / total:.1f} %)")
-    return "\n".join(words)

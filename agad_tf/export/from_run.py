@@ -11,7 +11,7 @@ from agad_tf.data.samples import Samples
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import InputError
 from agad_tf.evaluation import thresholds
-from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.evaluation.calibration import Calibration
 from agad_tf.export import parity, tflite
 from agad_tf.export.agreement import rounded_size
 from agad_tf.export.model_card import calibration_summary, figures_at_threshold, run_card, write_model_card
@@ -19,6 +19,7 @@ from agad_tf.export.onnx import export_onnx
 from agad_tf.export.saved_model import write_saved_model
 from agad_tf.export.versions import check_one_kind, new_version
 from agad_tf.files import write_atomically
+from agad_tf.models.feature_scorer import FeatureScorer
 from agad_tf.scoring.detectors import EXPORTS, open_detector
 from agad_tf.training.open import Run, evaluation_data
 
@@ -26,6 +27,9 @@ PARITY_SAMPLES = 2000
 """Test samples at most that a parity report compares."""
 
 REPORT_NAME = "parity.json"
+
+AGREEMENT = ("samples", "spearman", "auroc_before", "auroc_after")
+"""What the card of a float16 or int8 export says of its scores beside the model's, from the parity report."""
 
 Score = Callable[[np.ndarray], np.ndarray]
 
@@ -167,11 +171,26 @@ def _write_tflite(run, path, precision, data, card, tested) -> tuple[Score, Cali
     if precision != "float32" and data is not None:
         score = open_detector(path, threads=1).scores
         calibration = calibrate_export(run, data, score)
+        if precision == "int8" and isinstance(run.model, FeatureScorer) and calibration is run.calibration:
+            _check_no_threshold(calibration)
+        after = score(tested.x)
+        compared = parity.compare(tested.before, after, tested.labels, rounded_size(run.model))
+        card["agreement"] = {name: compared[name] for name in AGREEMENT if name in compared}
         about["calibration"] = None if calibration is None else calibration.to_dict()
         card["calibration"] = calibration_summary(calibration)
-        _state_threshold(card, open_detector(path, threads=1).scores(tested.x), tested, calibration)
+        _state_threshold(card, after, tested, calibration)
         tflite.write_tflite(path, content, about, card)
     return open_detector(path, threads=1).scores, calibration
+
+
+def _check_no_threshold(calibration: Calibration | None) -> None:
+    """Refuses a threshold of the model for scores that lie elsewhere than the model's."""
+    if calibration is not None:
+        raise InputError(
+            "int8 of a detector on frozen features expects a threshold that was chosen from the run's own "
+            "held-out normals, to choose it again from the export's scores, received one from other samples "
+            f"({calibration.split}): export float16, or recalibrate the run without --normals"
+        )
 
 
 def _write_onnx(run, path, precision, data, card, tested) -> tuple[Score, Calibration | None]:

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import agad_tf
-from agad_tf.errors import InputError
-from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.evaluation.calibration import Calibration
 from agad_tf.files import write_atomically
 from agad_tf.models.scorer import AnomalyScorer
 from agad_tf.training.open import Run
@@ -128,27 +127,6 @@ def write_model_card(
     write_atomically(folder / "model_card.md", card_text(card).encode("utf-8", "backslashreplace"))
 
 
-def read_model_card(export: str | Path) -> dict:
-    """The card of a SavedModel version.
-
-    Raises:
-        InputError: no such export, or one without a card.
-    """
-    path = Path(export) / "assets.extra" / "model_card.json"
-    try:
-        card = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"{path}: expected the model card of an export, could not read it ({error.strerror}): "
-            "export again with `agad-tf export`"
-        ) from None
-    except ValueError:
-        raise InputError(f"{path}: expected JSON, received something else: export again") from None
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise InputError(f"{path}: expected a {FORMAT!r}, received something else: export again")
-    return card
-
-
 def card_text(card: dict) -> str:
     """The card for people, as Markdown."""
     shape = " x ".join(map(str, card["input"]["shape"]))
@@ -174,6 +152,8 @@ def card_text(card: dict) -> str:
             f"{chosen['observed_false_alarm_rate']:.1%} score above it."
         )
         lines += ["", *_items({k: v for k, v in chosen.items() if k not in ("format", "threshold")})]
+    if card.get("agreement"):
+        lines += ["", "## Scores beside the model's on test samples", "", *_items(card["agreement"])]
     for title, name in (("Metrics on the test part", "metrics"), ("Split", "split"), ("Data", "data")):
         lines += ["", f"## {title}", "", *(_items(card[name]) if card[name] else ["Not known."])]
     lines += ["", "## Configuration", "", "```json", json.dumps(card["configuration"], indent=1), "```"]

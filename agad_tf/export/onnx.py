@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from agad_tf.checksums import seal_onnx
 from agad_tf.errors import InputError
-from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.evaluation.calibration import Calibration
 from agad_tf.export import recipe
 from agad_tf.export.model_card import model_card
 from agad_tf.export.scoring_net import scoring_twin

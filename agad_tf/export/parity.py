@@ -11,7 +11,7 @@ from scipy import stats
 
 from agad_tf.errors import InputError
 from agad_tf.evaluation import metrics
-from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.evaluation.calibration import Calibration
 from agad_tf.export.agreement import agreement
 
 LARGEST_AUROC_DROP = 0.005

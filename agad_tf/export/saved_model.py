@@ -5,7 +5,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from agad_tf.checksums import write_manifest
-from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.evaluation.calibration import Calibration
 from agad_tf.export.encoded_images import decode_in_graph
 from agad_tf.export.model_card import write_model_card
 from agad_tf.export.scoring_net import scoring_twin

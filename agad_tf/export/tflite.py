@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from agad_tf import edge
+from agad_tf import edge_metadata
 from agad_tf.baselines.fitted_once import FittedOnce
 from agad_tf.baselines.forest import TreeDetector
 from agad_tf.errors import InputError
-from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.evaluation.calibration import Calibration
 from agad_tf.export import recipe
 from agad_tf.export.model_card import model_card
 from agad_tf.export.scoring_net import scoring_twin
@@ -46,15 +46,19 @@ def export_tflite(
     resizing before it and the score after it are done in NumPy, as the file's metadata say. An int8 graph
     computes in int8 from its first to its last operation and converts its float32 input and outputs itself;
     one of a table detector has int8 weights and computes in int16: 256 levels between the smallest and the
-    largest value of a layer do not keep the ranking of rows, whose outliers are what matters.
+    largest value of a layer do not keep the ranking of rows, whose outliers are what matters. One on frozen
+    features has int8 weights alone; each layer chooses its ranges by the sample at hand. Ranges fixed
+    beforehand move its features away from the statistics that its scores compare them with.
 
     Args:
         model: a trained detector; any precision policy.
         path: the file; must not exist.
-        precision: "float32", "float16" (weights) or "int8" (weights; activations of images too).
+        precision: "float32", "float16" (weights) or "int8" (weights; activations of images too, but for those
+            on frozen features).
         representative: samples as `predict` takes them, for the ranges of int8: normals, and labelled
-            anomalies where there are some. 256 normals are enough.
-        calibration: the threshold of the day, or None for scores alone.
+            anomalies where there are some. 256 normals are enough; those on frozen features need none.
+        calibration: the threshold of the day, or None for scores alone. Scores of int8 are other numbers than
+            the model's: it wants a threshold from what the file itself gives, as `export_run` chooses it.
         card: see `agad_tf.export.saved_model.export_saved_model`.
 
     Returns:
@@ -78,7 +82,8 @@ def tflite_bytes(model: AnomalyDetector, precision: str, representative: np.ndar
             f"precision {precision} expects a detector without trees, received {type(model).__name__}, "
             "where a rounded threshold sends samples to other leaves: take float32"
         )
-    if precision == "int8" and isinstance(model, FeatureScorer | FittedOnce | AABiGANNeighbours):
+    weights_alone = isinstance(model, FeatureScorer)
+    if precision == "int8" and isinstance(model, FittedOnce | AABiGANNeighbours):
         raise InputError(
             "precision int8 expects a detector whose score reads its own networks alone, received "
             f"{type(model).__name__}, whose statistics 256 levels do not hold: take float32 or float16"
@@ -87,7 +92,7 @@ def tflite_bytes(model: AnomalyDetector, precision: str, representative: np.ndar
     samples = _preprocessed(model, representative)
     if samples is not None:
         recipe.check_recipe(twin, samples[:8])
-    elif precision == "int8":
+    elif precision == "int8" and not weights_alone:
         raise InputError("int8 expects representative normal samples, received none: pass some")
     with tempfile.TemporaryDirectory() as folder:
         save_graph(twin, folder)
@@ -98,8 +103,9 @@ def tflite_bytes(model: AnomalyDetector, precision: str, representative: np.ndar
             converter.target_spec.supported_types = [tf.float16]
         elif precision == "int8":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.target_spec.supported_ops = [_INT16 if model.is_table else _INT8]
-            converter.representative_dataset = lambda: ({"x": sample[None]} for sample in samples)
+            if not weights_alone:
+                converter.target_spec.supported_ops = [_INT16 if model.is_table else _INT8]
+                converter.representative_dataset = lambda: ({"x": sample[None]} for sample in samples)
         with warnings.catch_warnings():  # of the old interpreter, which the converter itself still uses
             warnings.filterwarnings("ignore", r"(?s).*tf\.lite\.Interpreter is deprecated")
             return converter.convert()
@@ -120,7 +126,7 @@ def metadata(
     """What the file says about itself, see `agad_tf.edge.EdgeModel`."""
     card = card or model_card(model, calibration)
     return {
-        "format": edge.FORMAT,
+        "format": edge_metadata.FORMAT,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "precision": precision,
         "input": recipe.input_description(model),
@@ -140,7 +146,7 @@ def write_tflite(path: Path, content: bytes, about: dict, card: dict | None = No
         stream.write(content)
         stream.flush()
         with zipfile.ZipFile(stream, "a", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(edge.METADATA_NAME, json.dumps(about))
+            archive.writestr(edge_metadata.METADATA_NAME, json.dumps(about))
             if card is not None:
                 archive.writestr("model_card.json", json.dumps(card, indent=2))
 

@@ -4,11 +4,11 @@ import keras
 import tensorflow as tf
 
 from agad_tf.encoding import TableEncoding
-from agad_tf.errors import InputError
 from agad_tf.losses import aa_bigan as losses
 from agad_tf.losses.reduction import group_means
 from agad_tf.models.bidirectional import BidirectionalGAN
 from agad_tf.models.schedule import EpochDecay, initial_rate
+from agad_tf.models.settings import check_settings, settings_of
 
 # Routes: the labels doubled are the first and the last; no loss reads a row that is left out.
 GENERATED, ANOMALY, LEFT_OUT = 1, 2, 3
@@ -16,7 +16,7 @@ GENERATED, ANOMALY, LEFT_OUT = 1, 2, 3
 # What `literal=True` sets: the paper's algorithm without our stabilisers.
 LITERAL = {"clip_norm": None, "average_epochs": 0.0, "reestimate_batch_norm": False, "guard": False}
 
-NOT_NEGATIVE = ("learning_rate", "discriminator_learning_rate", "average_epochs", "decay_epochs")
+NOT_NEGATIVE = ("learning_rate", "discriminator_learning_rate", "decay_epochs")
 
 
 @keras.saving.register_keras_serializable("agad_tf")
@@ -129,31 +129,17 @@ class AABiGAN(BidirectionalGAN):
             jit_compile: XLA; "auto" is on for a GPU and off on a CPU, where it is slower.
             run_eagerly: as in Keras, for debugging.
         """
-        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        settings = settings_of(locals())
         if literal:
             settings |= LITERAL
-        if update_order not in ("simultaneous", "discriminator_first"):
-            raise InputError(
-                f"update_order expects simultaneous or discriminator_first, received {update_order!r}"
-            )
-        for name in NOT_NEGATIVE:
-            if settings[name] is not None and not settings[name] >= 0:
-                raise InputError(f"{name} expects a number of at least 0, received {settings[name]}")
-        if settings["clip_norm"] is not None and not settings["clip_norm"] > 0:
-            raise InputError(
-                f"clip_norm expects a number above 0, or None for none; received {settings['clip_norm']}"
-            )
+        orders = ("simultaneous", "discriminator_first")
+        check_settings(settings, NOT_NEGATIVE, choices={"update_order": orders})
         self.targets = losses.Targets(normal_target, generated_target, generator_target, anomaly_target)
         rate = (3e-3 if self.is_table else 1e-4) if learning_rate is None else learning_rate
         d_rate = rate / 4 if discriminator_learning_rate is None else discriminator_learning_rate
-        adam = keras.optimizers.Adam
-        self.compile_with(
-            {
-                "optimizer": generator_optimizer or adam(rate, beta_1, beta_2),
-                "discriminator_optimizer": discriminator_optimizer or adam(d_rate, beta_1, beta_2),
-            },
-            settings,
-        )
+        rates = {"optimizer": rate, "discriminator_optimizer": d_rate}
+        adams = {name: keras.optimizers.Adam(of_it, beta_1, beta_2) for name, of_it in rates.items()}
+        self.compile_with(adams, settings)
         self.initial_rates = initial_rate(self.optimizer), initial_rate(self.discriminator_optimizer)
 
     def train_step(self, data):

@@ -11,6 +11,7 @@ from agad_tf.losses import agad as losses
 from agad_tf.losses.reduction import group_means
 from agad_tf.models.agad_scorer import AGADScorer
 from agad_tf.models.inputs import preprocessing
+from agad_tf.models.settings import check_settings, settings_of
 from agad_tf.models.updates import reinitialise_below
 from agad_tf.networks import BACKBONES, PatchDiscriminator
 from agad_tf.networks.own_backbone import described, make_own_backbone
@@ -20,13 +21,19 @@ RECONSTRUCTION = 1  # the route of every fed-back reconstruction; routes 0 and 2
 NOT_NEGATIVE = (
     "learning_rate",
     "reciprocal_epsilon",
-    "average_epochs",
     "discriminator_reset_threshold",
     "adversarial_weight",
     "contextual_weight",
     "contextual_adversarial_weight",
     "latent_weight",
 )
+
+CHOICES = {
+    "latent_distance": losses.LATENT_DISTANCES,
+    "anomaly_contextual_pair": ("reconstruction", "input"),
+    "group_weighting": ("equal", "share"),
+    "update_order": ("simultaneous", "discriminator_first"),
+}
 
 # What `literal=True` sets: the paper's algorithm without our stabilisers.
 LITERAL = {
@@ -102,8 +109,7 @@ class AGAD(AGADScorer):
         self._backbone = json.dumps(described(backbone, BACKBONES))
         self.bn_strategy, self.batch_norm, self.seed = bn_strategy, batch_norm, seed
         heads = BN_STRATEGIES[bn_strategy]
-        # What scores does so in full precision, whatever trains.
-        full = "float64" if self.variable_dtype == "float64" else "float32"
+        full = self.scoring_dtype
         self.preprocess = preprocessing(
             self.sample_shape, (-1.0, 1.0), crop, dtype=full, version=self.preprocessing
         )
@@ -193,35 +199,14 @@ class AGAD(AGADScorer):
             jit_compile: XLA; "auto" is on for a GPU and off on a CPU, where it is slower.
             run_eagerly: as in Keras, for debugging.
         """
-        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        settings = settings_of(locals())
         if literal:
             settings |= LITERAL
-        for name, known in (
-            ("latent_distance", losses.LATENT_DISTANCES),
-            ("anomaly_contextual_pair", ("reconstruction", "input")),
-            ("group_weighting", ("equal", "share")),
-            ("update_order", ("simultaneous", "discriminator_first")),
-        ):
-            if settings[name] not in known:
-                raise InputError(f"{name} expects one of {', '.join(known)}, received {settings[name]!r}")
-        for name in NOT_NEGATIVE:
-            if not settings[name] >= 0:
-                raise InputError(f"{name} expects a number of at least 0, received {settings[name]}")
-        if settings["clip_norm"] is not None and not settings["clip_norm"] > 0:
-            raise InputError(
-                f"clip_norm expects a number above 0, or None for none; received {settings['clip_norm']}"
-            )
+        check_settings(settings, NOT_NEGATIVE, choices=CHOICES)
         self.loss_weights = losses.LossWeights(
             adversarial_weight, contextual_weight, contextual_adversarial_weight, latent_weight
         )
-        adam = keras.optimizers.Adam
-        self.compile_with(
-            {
-                "optimizer": generator_optimizer or adam(learning_rate, beta_1),
-                "discriminator_optimizer": discriminator_optimizer or adam(learning_rate, beta_1),
-            },
-            settings,
-        )
+        self.compile_with(keras.optimizers.Adam(learning_rate, beta_1), settings)
 
     def train_step(self, data):
         """Algorithm 1 on one batch (x, y), in the order that `compile(update_order=...)` asks for."""
@@ -383,10 +368,8 @@ class AGAD(AGADScorer):
             "backbone": self.backbone,
             "bn_strategy": self.bn_strategy,
             "batch_norm": self.batch_norm,
-            "score": self.score,
             "seed": self.seed,
             "crop": self.preprocess.crop,
-            "score_share": self.score_share,
         }
 
     @classmethod

@@ -24,32 +24,19 @@ class BidirectionalGAN(AnomalyDetector):
     # Its error may rise for good reasons, where nothing but a discriminator asks for a good reconstruction.
     guarded_error = None
 
-    def __init__(
-        self,
-        input_shape,
-        backbone: str = "auto",
-        latent_dim: int | None = None,
-        score: str = "auto",
-        seed: int = 0,
-        crop: str = "stretch",
-        clip: float | None = None,
-        **kwargs,
-    ):
+    def __init__(self, input_shape, backbone, latent_dim, score, seed, crop, clip=None, **kwargs):
         super().__init__(input_shape, score, **kwargs)
         self.backbone, self.seed, self.crop, self.clip = backbone, seed, crop, clip
         networks = BIGAN_BACKBONES[self._choose(backbone)]
         self.latent_dim = networks.latent_dim if latent_dim is None else int(latent_dim)
         if self.latent_dim < 1:
             raise InputError(f"latent_dim expects a number of at least 1, received {latent_dim}")
-        full = "float64" if self.variable_dtype == "float64" else "float32"
+        policy, full = self.dtype_policy, self.scoring_dtype
         self.preprocess = preprocessing(
             self.sample_shape, (0.0, 1.0), crop, clip, full, self.preprocessing, self.encoding
         )
-        policy = self.dtype_policy
         for name, network in (("encoder", networks.encoder), ("generator", networks.generator)):
-            for role in (name, f"scoring_{name}"):
-                # What scores does so in full precision, whatever trains.
-                dtype = policy if role == name else full
+            for role, dtype in ((name, policy), (f"scoring_{name}", full)):
                 setattr(self, role, network(self.network_shape, self.latent_dim, dtype=dtype, name=role))
             self._pair(name, f"scoring_{name}")
 

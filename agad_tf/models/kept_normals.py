@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from agad_tf.errors import InputError
 from agad_tf.keras_private import forget_weight
-from agad_tf.models.scorer import STATE
+from agad_tf.models.saving import STATE
 
 LARGEST = 1 << 24
 """Numbers that a fit holds at once, 64 MB of float32; of more samples some are drawn."""

@@ -71,6 +71,10 @@ class LocalErrors:
         asked = score == "local" or (score == "fused" and len(self.own_scores) == 1)
         self.score_share = "auto" if share is None and asked else share
 
+    def get_config(self):
+        names = "score", "score_share", "score_smoothing"
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
     @classmethod
     def from_config(cls, config):
         if len(cls.own_scores) == 1 and config.get("score") == "fused" and config.get("score_share") is None:
@@ -78,9 +82,6 @@ class LocalErrors:
                 "score": cls.own_scores[0]
             }  # saved where "fused" was of one part; weights say so
         return super().from_config({"score_smoothing": SMOOTHING_BEFORE} | config)
-
-    def get_config(self):
-        return super().get_config() | {"score_smoothing": self.score_smoothing}
 
     def make_local_score(self) -> None:
         """Makes the layer, where there is such a part.

@@ -11,8 +11,9 @@ from typing import IO
 
 from agad_tf.errors import InputError
 from agad_tf.files import write_atomically, written_whole
-from agad_tf.scoring import detectors, pipeline, results, tables
+from agad_tf.scoring import detectors, pipeline, results
 from agad_tf.scoring.files import Sample
+from agad_tf.scoring.samples import with_rows
 
 MOST_PARTS = 1000
 """So many parts, more only of tables: a folder that every file system lists at once."""
@@ -160,7 +161,7 @@ class PartScorer:
             return answer
         detector, text = self.detector, io.StringIO()
         files, features = unpacked(part["samples"]), detector.features
-        samples = tables.with_rows(files, features, self.label_column, detector.identity)
+        samples = with_rows(files, features, self.label_column, detector.identity)
         rows = pipeline.score_samples(samples, detector.read, detector.score, self.batch_size, self.threshold)
         table = detector.features is not None
         scored, failed = results.write_rows(rows, text, self.output_format, table, header=False)

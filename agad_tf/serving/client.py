@@ -3,13 +3,12 @@
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from agad_tf.data.sources.tables import table_array
 from agad_tf.encoding import TableEncoding
 from agad_tf.errors import InputError
 from agad_tf.evaluation.decisions import above
@@ -18,14 +17,13 @@ from agad_tf.identity import Identity, warn_of_images
 from agad_tf.pixels import decode_image
 from agad_tf.serving.errors import RefusedError, ServingError, TooLargeError, UnavailableError
 from agad_tf.serving.grpc_transport import GrpcTransport
-from agad_tf.serving.payload import LARGEST_SAMPLE, encoded_image, png
+from agad_tf.serving.payload import LARGEST_SAMPLE, ROW_TYPES, checked, encoded, png
 from agad_tf.serving.rest import RestTransport
 
 MESSAGE_BYTES = 16 * 1024**2
 """Samples are sent in requests of at most about this size."""
 
 _LONGEST_PAUSE = 30.0
-_ROW_TYPES = {"DT_DOUBLE": np.float64, "DT_FLOAT": np.float32}  # of tables; exports of before take float32
 # As a SavedModel answers for a sample that it cannot judge: never normal.
 _EMPTY = {"score": np.nan, "p_value": np.nan, "is_anomaly": True, "threshold": np.nan, "error": None}
 _TYPES = {"score": "f4", "p_value": "f4", "is_anomaly": "?", "threshold": "f4", "error": "O"}
@@ -122,7 +120,7 @@ class Client:
         if array:
             answers = self._score_array(samples, batch_size)
         else:
-            answers = self._score_files(_encoded(samples), batch_size)
+            answers = self._score_files(encoded(samples), batch_size)
         if threshold is not None:
             answers["is_anomaly"] = above(answers["score"], threshold)  # so too where there is no score
             answers["threshold"] = np.full(len(samples), threshold, np.float32)
@@ -174,7 +172,7 @@ class Client:
     @property
     def is_table(self) -> bool:
         """Whether the model takes rows of a table, and not images."""
-        return self._input("serving_default")[1]["dtype"] in _ROW_TYPES
+        return self._input("serving_default")[1]["dtype"] in ROW_TYPES
 
     @property
     def identity(self) -> Identity:
@@ -192,7 +190,7 @@ class Client:
         if not self.is_table or signature not in self._signatures:
             return None
         name, form = self._input(signature)
-        row = np.zeros((1, *form["shape"][1:]), _ROW_TYPES[form["dtype"]])
+        row = np.zeros((1, *form["shape"][1:]), ROW_TYPES[form["dtype"]])
         count = row.shape[1]
         answer = self._patiently(
             lambda: self._transport.predict(signature, {name: row}, (signature,), (1, count))
@@ -234,7 +232,7 @@ class Client:
     def _score_array(self, samples: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
         name, form = self._input("serving_default")
         encoding = self.identity.encoding if self.is_table else None
-        samples = _checked(samples, form, encoding)
+        samples = checked(samples, form, encoding)
         if not self.is_table:
             warn_of_images(Identity(), samples, (-1.0, 1.0))
         size = min(batch_size, max(1, MESSAGE_BYTES // samples[0].nbytes))
@@ -351,40 +349,6 @@ def _tensor(value: dict) -> dict:
         return {"dtype": value["dtype"], "shape": None}
     sizes = (int(dim.get("size", 0)) for dim in shape["dim"])
     return {"dtype": value["dtype"], "shape": tuple(None if size < 0 else size for size in sizes)}
-
-
-def _checked(samples: np.ndarray, form: dict, encoding: TableEncoding | None) -> np.ndarray:
-    """The samples as the signature takes them, or InputError."""
-    shape = form["shape"]
-    if form["dtype"] in _ROW_TYPES:
-        rows = table_array(samples, "rows", encoding=encoding).astype(_ROW_TYPES[form["dtype"]])
-        if rows.shape[1] != shape[1]:
-            raise InputError(
-                f"expected rows of {shape[1]} columns, received {rows.shape[1]}: check the table"
-            )
-        return rows
-    received = samples.shape
-    if samples.ndim == 3 and shape[-1] == 1:
-        samples = samples[..., None]
-    if samples.ndim != 4 or samples.shape[-1] != shape[-1] or 0 in samples.shape:
-        raise InputError(f"expected images (n, height, width, {shape[-1]}), received shape {received}")
-    if samples.dtype != np.uint8:
-        raise InputError(f"expected uint8 images, 0 to 255, received {samples.dtype}: convert them")
-    if samples[0].nbytes > LARGEST_SAMPLE:
-        raise InputError(
-            f"expected images of at most {LARGEST_SAMPLE >> 20} MiB, received {samples[0].nbytes >> 20} MiB: "
-            "make them smaller"
-        )
-    return samples
-
-
-def _encoded(files: Iterable[str | Path | bytes]) -> Iterator[bytes | InputError]:
-    """What is sent for each file, or why nothing is."""
-    for index, file in enumerate(files):
-        try:
-            yield encoded_image(file, f"image {index}" if isinstance(file, bytes) else None)
-        except InputError as error:
-            yield error
 
 
 def _as_answer(error: InputError) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agad_tf.errors import CollapsedError, InputError, reading
-from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.evaluation.calibration import Calibration
 from agad_tf.files import held, named, rename_whole, write_atomically
 
 CHECKPOINTS = "checkpoints"

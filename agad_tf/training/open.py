@@ -11,8 +11,8 @@ from agad_tf.data.splits.protocols import one_class_split, whole_as_test
 from agad_tf.data.splits.split import Split
 from agad_tf.encoding import TableEncoding
 from agad_tf.errors import InputError
+from agad_tf.evaluation.calibration import Calibration
 from agad_tf.evaluation.regions import RegionRule
-from agad_tf.evaluation.thresholds import Calibration
 from agad_tf.identity import Identity
 from agad_tf.models import AnomalyDetector
 from agad_tf.training import known_samples, loading, stored_scores

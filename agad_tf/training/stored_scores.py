@@ -9,7 +9,7 @@ import numpy as np
 
 from agad_tf.data.splits.split import Split
 from agad_tf.errors import reading
-from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.evaluation.calibration import Calibration
 from agad_tf.files import written_whole
 
 FILE = "scores.npz"

@@ -12,7 +12,7 @@ from agad_cases import photographs
 from PIL import Image
 from serving_cases import tflite
 
-from agad_tf import edge
+from agad_tf import edge, edge_metadata
 from agad_tf.edge import EdgeModel
 from agad_tf.errors import InputError
 from agad_tf.export.tflite import write_tflite
@@ -20,7 +20,7 @@ from agad_tf.export.tflite import write_tflite
 
 def graph_of(path):
     """The graph alone, and what the file says of itself."""
-    about = edge.read_metadata(path)
+    about = edge_metadata.read_metadata(path)
     return path.read_bytes()[: about["graph"]["bytes"]], about
 
 
@@ -38,7 +38,7 @@ def test_eight_threads_share_one_model():
 def test_a_flipped_bit_is_refused_or_changes_no_score(tmp_path):
     content, images = bytearray(tflite().read_bytes()), photographs(5)
     expected, path = EdgeModel(tflite()).score(images), tmp_path / "flipped.tflite"
-    size = edge.read_metadata(tflite())["graph"]["bytes"]
+    size = edge_metadata.read_metadata(tflite())["graph"]["bytes"]
     rng = np.random.default_rng(0)
     places = [*rng.integers(0, size, 40), *rng.integers(size, len(content), 80), 0, len(content) - 1]
     refused = []
@@ -60,7 +60,7 @@ def test_a_file_without_a_checksum_is_not_checked(tmp_path):
     path = tmp_path / "older.tflite"
     path.write_bytes(graph)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(edge.METADATA_NAME, json.dumps(about))
+        archive.writestr(edge_metadata.METADATA_NAME, json.dumps(about))
     images = photographs(5)
     np.testing.assert_array_equal(EdgeModel(path).score(images), EdgeModel(tflite()).score(images))
 

@@ -13,12 +13,12 @@ from contracts import check_agreement
 from run_cases import untrained_run
 
 from agad_tf.cli import main
-from agad_tf.edge import EdgeModel, read_metadata
+from agad_tf.edge import EdgeModel
+from agad_tf.edge_metadata import read_metadata
 from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import calibrate
 from agad_tf.export import from_run, parity
 from agad_tf.export.from_run import export_run
-from agad_tf.export.model_card import read_model_card
 from agad_tf.scoring.detectors import open_detector
 from agad_tf.training.open import evaluation_data
 
@@ -64,7 +64,7 @@ def test_a_saved_model_with_its_card_and_report(run, tmp_path):
     assert report["agreement"] <= 1e-5
     assert report["decisions_changed"] == 0
     assert report["size_bytes"] > sum(f.stat().st_size for f in (path / "variables").iterdir())
-    card = read_model_card(path)
+    card = json.loads((path / "assets.extra" / "model_card.json").read_bytes())
     assert card["name"] == "parts"
     assert card["configuration"] == run.configuration
     assert card["split"]["sha256"] == run.split.sha256
@@ -106,6 +106,8 @@ def test_int8_has_a_threshold_of_its_own(run, tmp_path):
     assert alarms == run.calibration.is_anomaly(run.calibration.normal_scores).sum()
     np.testing.assert_array_equal(np.sort(held_out), model.metadata["calibration"]["normal_scores"])
     card = json.loads((path / "model_card.json").read_text())
+    assert card["agreement"] == {name: report[name] for name in from_run.AGREEMENT}
+    assert f"- spearman: {report['spearman']}" in (path / "model_card.md").read_text()
     assert card["calibration"]["threshold"] == model.threshold
     assert "normal_scores" not in card["calibration"]
     x, labels = from_run.parity_samples(samples, split)

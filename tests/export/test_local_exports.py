@@ -9,7 +9,8 @@ import tensorflow as tf
 from agad_cases import batch, make, photographs, train_once
 from scipy import stats
 
-from agad_tf.edge import EdgeModel, _check_metadata
+from agad_tf.edge import EdgeModel
+from agad_tf.edge_metadata import check_metadata
 from agad_tf.export.agreement import FLOAT16, FLOAT32, agreement, rounded_size
 from agad_tf.export.onnx import export_onnx
 from agad_tf.export.saved_model import export_saved_model
@@ -81,7 +82,7 @@ def test_int8_keeps_the_ranking(trained, tmp_path):
 def test_damaged_maps_are_told(trained, name, value):
     trained.score = "local"
     about = json.loads(json.dumps(metadata(trained, "float32", None, None)))
-    _check_metadata(about)
+    check_metadata(about)
     about["score"]["parts"][0][name] = value
     with pytest.raises((KeyError, TypeError, ValueError)):
-        _check_metadata(about)
+        check_metadata(about)

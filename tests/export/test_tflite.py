@@ -16,7 +16,7 @@ from agad_cases import batch, make, photographs, train_once
 from PIL import Image
 from scipy import stats
 
-from agad_tf import edge
+from agad_tf import edge, edge_metadata
 from agad_tf.edge import EdgeModel
 from agad_tf.errors import InputError
 from agad_tf.evaluation.thresholds import calibrate
@@ -132,8 +132,8 @@ def test_an_int8_graph_computes_in_integers(exported):
 def test_the_file_says_what_it_is(exported):
     model, _, calibration, files = exported
     for precision, path in files.items():
-        about = edge.read_metadata(path)
-        assert (about["format"], about["precision"]) == (edge.FORMAT, precision)
+        about = edge_metadata.read_metadata(path)
+        assert (about["format"], about["precision"]) == (edge_metadata.FORMAT, precision)
         assert about["detector"] == type(model).__name__
         assert about["input"]["shape"] == list(model.sample_shape)
         assert about["input"]["kind"] == ("table" if model.is_table else "image")
@@ -183,7 +183,7 @@ EDGE = """
 import sys
 for name in ("tensorflow", "keras", "scipy", "sklearn", "click", "requests"):
     sys.modules[name] = None  # importing it is an error
-from agad_tf import edge
+from agad_tf import edge, edge_metadata
 sys.argv = ["edge", *sys.argv[1:]]
 sys.exit(edge.main())
 """

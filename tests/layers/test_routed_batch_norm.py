@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from replicated import shared
 
 from agad_tf.errors import InputError
 from agad_tf.layers import BN_STRATEGIES, FROZEN, RoutedBatchNormalization
@@ -279,9 +280,7 @@ def test_two_replicas_equal_one_global_batch(strategy, case):
         two = routed(5, (0, 1, 2), "float64")
 
     def share(values):
-        return strategy.experimental_distribute_values_from_function(
-            lambda context: tf.constant(np.split(values, 2)[context.replica_id_in_sync_group])
-        )
+        return shared(strategy, np.split(values, 2))
 
     run = tf.function(lambda *values: strategy.run(gradients, args=(two, *values)))
     parts = run(share(x), None if route is None else share(route), share(upstream))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from replicated import shared
 
 from agad_tf.losses.aa_bigan import (
     Targets,
@@ -154,19 +155,16 @@ def test_means_over_replicas_are_those_of_the_global_batch(strategy):
     normal, anomaly = [[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [1.0, 1.0]]
     generated = [[0.5], [-0.5]]
 
-    def share(parts):
-        return strategy.experimental_distribute_values_from_function(
-            lambda context: tf.constant(parts[context.replica_id_in_sync_group])
-        )
-
     def both(real, generated, normal, anomaly):
         with tf.GradientTape() as tape:
             tape.watch(real)
             loss, terms = discriminator_loss(real, generated, normal, anomaly, PAPER)
-            shared = loss / replica_count()
-        return terms, tape.gradient(shared, real)
+            share = loss / replica_count()
+        return terms, tape.gradient(share, real)
 
-    terms, gradients = strategy.run(both, tuple(map(share, (real, generated, normal, anomaly))))
+    terms, gradients = strategy.run(
+        both, tuple(shared(strategy, parts) for parts in (real, generated, normal, anomaly))
+    )
     for name, expected in {"normal": 0.25, "anomaly": 1.15625, "generated": 0.25}.items():
         close(strategy.experimental_local_results(terms[name]), [expected] * 2)
     # 2 (D − t) over the members of the group in the global batch: one normal, two anomalies.

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from replicated import shared
 
 from agad_tf.errors import InputError
 from agad_tf.losses.agad import (
@@ -143,11 +144,6 @@ def test_group_means_over_replicas_are_those_of_the_global_batch(strategy):
     # Replica 0 has one member (5), replica 1 three (1, 2, 4): mean 12 / 4 = 3, not (5 + 7/3) / 2.
     values, members = [[5.0, 9.0, 9.0], [1.0, 2.0, 4.0]], [[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
 
-    def share(parts):
-        return strategy.experimental_distribute_values_from_function(
-            lambda context: tf.constant(parts[context.replica_id_in_sync_group])
-        )
-
     def mean(values, member):
         with tf.GradientTape() as tape:
             tape.watch(values)
@@ -156,7 +152,8 @@ def test_group_means_over_replicas_are_those_of_the_global_batch(strategy):
         return means["value"], count, tape.gradient(loss, values)
 
     means, counts, gradients = map(
-        strategy.experimental_local_results, strategy.run(mean, (share(values), share(members)))
+        strategy.experimental_local_results,
+        strategy.run(mean, (shared(strategy, values), shared(strategy, members))),
     )
     close(means, [3, 3])
     close(counts, [4, 4])

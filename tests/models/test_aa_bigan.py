@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from agad_cases import copy_weights, train_once, values
 from bigan_cases import MIXED, NETWORKS, SHAPES, batch, make, trainable, without_effect
+from replicated import check_step, check_variables
 
 from agad_tf.losses.aa_bigan import least_squares
 
@@ -335,17 +336,6 @@ def test_two_replicas_equal_one(strategy, backbone, order):
     for model in (one, two):
         model.average_decay.assign(0.05)
     logs = train_once(one, x, y)
-
-    def share(rows):
-        return strategy.experimental_distribute_values_from_function(
-            lambda context: tf.constant(np.split(rows, 2)[context.replica_id_in_sync_group])
-        )
-
-    replicated = strategy.run(two.train_step, args=((share(x), share(y)),))
-    for name, value in logs.items():
-        for copy in strategy.experimental_local_results(replicated[name]):
-            assert float(copy) == pytest.approx(value, rel=1e-5), name
+    check_step(strategy, two, x, y, logs, rel=1e-5)
     assert logs["gradient_norm_generator"] > 0.5  # so that clipping had something to do
-    for alone, both in zip(one.variables, two.variables, strict=True):
-        for copy in strategy.experimental_local_results(both.value):
-            np.testing.assert_allclose(copy, np.array(alone), rtol=1e-9, atol=1e-9, err_msg=alone.path)
+    check_variables(strategy, one.variables, two.variables)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from agad_cases import batch, copy_weights, make, train_once, values
+from replicated import check_step, check_variables
 
 from agad_tf.layers import BN_STRATEGIES
 from agad_tf.losses import agad as losses
@@ -346,26 +347,9 @@ def test_two_replicas_equal_one(strategy, bn_strategy, threshold):
     for model in (one, two):
         model.average_decay.assign(0.05)
     logs = train_once(one, x, y)
-
-    def share(rows):
-        return strategy.experimental_distribute_values_from_function(
-            lambda context: tf.constant(np.split(rows, 2)[context.replica_id_in_sync_group])
-        )
-
-    replicated = strategy.run(two.train_step, args=((share(x), share(y)),))
-    for name, value in logs.items():
-        for copy in strategy.experimental_local_results(replicated[name]):
-            assert float(copy) == pytest.approx(value, rel=1e-5), name
+    check_step(strategy, two, x, y, logs, rel=1e-5)
     assert logs["discriminator_resets"] == (threshold > 0)
     assert logs["gradient_norm_generator"] > 5  # so that clipping had something to do
-    groups = [(one.variables, two.variables)]
-    groups += [
-        (one.optimizer.variables, two.optimizer.variables),
-        (one.discriminator_optimizer.variables, two.discriminator_optimizer.variables),
-    ]
-    for expected, received in groups:
-        for alone, both in zip(expected, received, strict=True):
-            if alone.path.startswith(("mean", "sum")) or alone.shape == ():
-                continue  # the logs were compared above
-            for copy in strategy.experimental_local_results(both.value):
-                np.testing.assert_allclose(copy, np.array(alone), rtol=1e-9, atol=1e-9, err_msg=alone.path)
+    for alone, both in ((one, two), (one.optimizer, two.optimizer)):
+        check_variables(strategy, alone.variables, both.variables)
+    check_variables(strategy, one.discriminator_optimizer.variables, two.discriminator_optimizer.variables)

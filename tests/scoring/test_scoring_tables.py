@@ -8,6 +8,7 @@ from scipy.io import savemat
 
 from agad_tf.identity import Identity
 from agad_tf.scoring import tables
+from agad_tf.scoring.samples import samples_of
 
 ROWS = np.array([[1, 2.5, -3], [4, 5, 6e-7], [7, 8, 9]])
 NUMBERS = [",".join(map(repr, row)) for row in ROWS.tolist()]
@@ -247,9 +248,9 @@ def test_files_that_are_no_table_are_one_error(tmp_path, name, content):
 def test_what_there_is_to_score(tmp_path):
     path = write(tmp_path, *NUMBERS)
     (tmp_path / "folder").mkdir()
-    check_rows(list(tables.samples_of([str(path)], io.BytesIO(), 3)))
-    both = list(tables.samples_of([str(tmp_path / "folder"), str(path)], io.BytesIO(), 3))
+    check_rows(list(samples_of([str(path)], io.BytesIO(), 3)))
+    both = list(samples_of([str(tmp_path / "folder"), str(path)], io.BytesIO(), 3))
     assert len(both) == 4
     assert "received none of them" in both[0].error
-    (image,) = tables.samples_of([str(path)], io.BytesIO(), None)
+    (image,) = samples_of([str(path)], io.BytesIO(), None)
     assert (image.path, image.row, image.value) == (str(path), None, None)

@@ -19,7 +19,7 @@ from agad_tf.errors import InputError
 from agad_tf.pixels import preprocess
 from agad_tf.scoring.detectors import open_detector
 from agad_tf.scoring.pipeline import score_samples
-from agad_tf.scoring.tables import samples_of
+from agad_tf.scoring.samples import samples_of
 
 
 def scored(opened, paths, batch_size=4) -> np.ndarray:

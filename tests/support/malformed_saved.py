@@ -12,7 +12,7 @@ from serving_cases import detector, exports, tflite
 
 from agad_tf.data.sources.load import load_samples
 from agad_tf.data.sources.prepare import prepare
-from agad_tf.edge import METADATA_NAME
+from agad_tf.edge_metadata import METADATA_NAME
 from agad_tf.evaluation.thresholds import calibrate
 from agad_tf.export.onnx import export_onnx
 from agad_tf.scoring.detectors import open_detector

@@ -14,7 +14,7 @@ import tensorflow as tf
 from training_cases import DETECTORS
 
 from agad_tf.errors import InputError
-from agad_tf.models.detector import choose_jit
+from agad_tf.models.trainer import choose_jit
 from agad_tf.training.hardware import choose_precision
 
 MAKE = {"agad": agad_cases.make, "aa_bigan": bigan_cases.make}

@@ -16,7 +16,7 @@ from PIL import Image
 
 from agad_tf.cli import main
 from agad_tf.errors import InputError
-from agad_tf.evaluation.thresholds import Calibration
+from agad_tf.evaluation.calibration import Calibration
 from agad_tf.training.configuration import configure
 from agad_tf.training.known_samples import FILE, KnownSamples
 from agad_tf.training.open import evaluation_data, load_run, load_split

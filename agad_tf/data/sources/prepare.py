@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
 import sys
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from agad_tf.data.content import pixel_digest
-from agad_tf.data.rows import LazyRows
 from agad_tf.data.samples import Samples
 from agad_tf.data.sources import shards as records
-from agad_tf.data.sources.file_store import FileStore
-from agad_tf.data.sources.files import LeftOut
-from agad_tf.data.sources.images import MixedSizesError, check_crop, resize_uint8, set_channels
+from agad_tf.data.sources.images import check_crop
 from agad_tf.data.sources.load import PHOTOS, TFDS, check_size, find, load_samples
+from agad_tf.data.sources.shard_writer import Plan, SourceImages, fingerprint_of, write_shard
 from agad_tf.data.sources.work_folder import own_files, remove, work_folder
 from agad_tf.data.splits.protocols import normal_class_indices
 from agad_tf.errors import InputError
@@ -34,62 +26,6 @@ from agad_tf.pixels import image_header
 
 SHARD_BYTES = 128 * 2**20
 MOST_SHARDS = 512  # each is an open file while training reads it
-_BLOCK_BYTES = 32 * 2**20  # pixels decoded ahead of the writer
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """How every image is converted."""
-
-    shape: tuple[int, int, int]
-    image_size: tuple[int, int] | None
-    channels: int
-    crop: str
-
-    def convert(self, pixels: np.ndarray) -> np.ndarray:
-        pixels = set_channels(pixels, self.channels)
-        if self.image_size is not None:
-            pixels = resize_uint8(pixels, self.image_size, self.crop)
-        if pixels.shape != self.shape:
-            raise MixedSizesError(
-                f"expected {self.shape[0]} x {self.shape[1]} (height x width) as in the first image, "
-                f"received {pixels.shape[0]} x {pixels.shape[1]}; pass an image size to resize all images"
-            )
-        return pixels
-
-
-class _Images:
-    """The images of samples one by one, each as its source stores it, and what is written beside them."""
-
-    def __init__(self, samples: Samples):
-        lazy = isinstance(samples.x, LazyRows) and isinstance(samples.x.store, FileStore)
-        self.samples, self.store = samples, samples.x.store if lazy else None
-        self.root = self.store.root.resolve() if lazy else Path()
-
-    @property
-    def left_out(self) -> tuple[LeftOut, ...]:
-        return self.store.listing.left_out if self.store else ()
-
-    def read(self, row: int) -> np.ndarray:
-        return self.store.image(row) if self.store else np.asarray(self.samples.x[row])
-
-    def mark(self, row: int) -> bytes:
-        """What tells whether an image has changed since."""
-        return self.store.mark(row) if self.store else pixel_digest(self.read(row))
-
-    def path(self, row: int) -> str:
-        """Relative to `root`; "" where there are no files."""
-        return self.store.relative(self.samples.paths[row]) if self.store else ""
-
-    def mask(self, row: int) -> str:
-        """Relative to `root`; "" where there is none."""
-        return self.store.relative(self.samples.masks[row]) if self.store and self.samples.masks else ""
-
-    def group(self, row: int) -> str:
-        return "" if self.samples.group is None else str(self.samples.group[row])
-
-    def part(self, row: int) -> str:
-        return "" if self.samples.part is None else str(self.samples.part[row])
 
 
 def _open(spec: str | Path, channels: int | None, out: Path, group: str | None) -> Samples:
@@ -158,7 +94,7 @@ def prepare(
     if on_error not in ("stop", "skip"):
         raise InputError(f"on_error expects stop or skip, received {on_error!r}")
     source = _open(spec, channels, out, group)
-    images = _Images(source)
+    images = SourceImages(source)
     if images.store is not None:
         images.store.check_depth()
     normals = normal_class_indices(source, normal_classes)
@@ -183,7 +119,7 @@ def prepare(
                 written = []
                 for name, kind, rows in shards:
                     written.append(
-                        _write_shard(folder, name, kind, rows, images, plan, pool, on_error, settings)
+                        write_shard(folder, name, kind, rows, images, plan, pool, on_error, settings)
                     )
                     bar.update(len(rows))
             manifest = _manifest(images, normals, plan, settings, written)
@@ -194,7 +130,7 @@ def prepare(
     return manifest
 
 
-def _depth(images: _Images, pool: ThreadPoolExecutor) -> int:
+def _depth(images: SourceImages, pool: ThreadPoolExecutor) -> int:
     if images.store is None:
         return images.read(0).shape[-1]
 
@@ -207,19 +143,19 @@ def _depth(images: _Images, pool: ThreadPoolExecutor) -> int:
     return 1 if all(pool.map(grey, images.store.listing.files)) else 3
 
 
-def _plan(images: _Images, size: tuple[int, int] | None, depth: int, crop: str, on_error: str) -> _Plan:
+def _plan(images: SourceImages, size: tuple[int, int] | None, depth: int, crop: str, on_error: str) -> Plan:
     if size is not None:
-        return _Plan((*size, depth), size, depth, crop)
+        return Plan((*size, depth), size, depth, crop)
     for row in range(len(images.samples.classes)):
         try:
-            return _Plan((*images.read(row).shape[:2], depth), None, depth, crop)
+            return Plan((*images.read(row).shape[:2], depth), None, depth, crop)
         except InputError:
             if on_error == "stop":
                 raise
     raise InputError(f"{images.samples.name}: expected readable images, received none; check the files")
 
 
-def _shards(normal: np.ndarray, plan: _Plan, shard_bytes: int) -> list[tuple[str, str, np.ndarray]]:
+def _shards(normal: np.ndarray, plan: Plan, shard_bytes: int) -> list[tuple[str, str, np.ndarray]]:
     """(name, kind, rows) of each shard."""
     image_bytes = int(np.prod(plan.shape))
     shard_bytes = max(shard_bytes, len(normal) * image_bytes // MOST_SHARDS)
@@ -231,150 +167,8 @@ def _shards(normal: np.ndarray, plan: _Plan, shard_bytes: int) -> list[tuple[str
     return shards
 
 
-def _fingerprint(images: _Images, rows: np.ndarray, settings: dict, plan: _Plan) -> str:
-    """Changes with everything that the bytes of a shard depend on."""
-    digest = hashlib.sha256(json.dumps([settings, plan.shape, images.samples.class_names]).encode())
-    for row in rows.tolist():
-        told = [row, images.samples.classes[row], images.part(row), images.mask(row)]
-        if images.samples.group is not None:  # without groups as it was before there were any
-            told.append(images.group(row))
-        digest.update(records.encoded("".join(f"{one}:" for one in told)) + images.mark(row))
-    return digest.hexdigest()
-
-
-def _write_shard(
-    folder: Path,
-    name: str,
-    kind: str,
-    rows: np.ndarray,
-    images: _Images,
-    plan: _Plan,
-    pool: ThreadPoolExecutor,
-    on_error: str,
-    settings: dict,
-) -> dict:
-    """Writes one shard and its index, unless a whole one is there already; returns its manifest entry."""
-    import tensorflow as tf
-
-    target, index_target = folder / f"{name}.tfrecord", folder / f"{name}.npz"
-    fingerprint = _fingerprint(images, rows, settings, plan)
-    finished = _finished(target, index_target, fingerprint)
-    if finished is not None and (on_error == "skip" or not finished["skipped"]):
-        return finished
-    index_target.unlink(missing_ok=True)
-    partial = folder / f".{name}.partial"
-    kept, offsets, digests, skipped = [], [], [], []
-    position = 0
-    with tf.io.TFRecordWriter(str(partial)) as writer:
-        for row, image in _images(rows, images, plan, pool):
-            if isinstance(image, InputError):
-                if on_error == "stop":
-                    raise image
-                skipped.append({"path": images.path(row) or f"row {row}", "reason": str(image)})
-                continue
-            pixels = image.tobytes()
-            record = _example(images, row, kind, pixels)
-            writer.write(record)
-            kept.append(row)
-            # Equal bytes anywhere in the record are the same image: the first place is as good as any.
-            offsets.append(position + _HEADER + record.index(pixels))
-            digests.append(pixel_digest(image))
-            position += _HEADER + len(record) + _FOOTER
-    rename_whole(partial, target)
-    classes, grouped = images.samples.classes, images.samples.group
-    parts = [records.PARTS.index(images.part(row)) for row in kept]
-    about = {
-        "fingerprint": fingerprint,
-        "kind": kind,
-        "skipped": skipped,
-        "sha256": records.file_sha256(target),
-    }
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        about=np.array(json.dumps(about)),
-        row=np.array(kept, np.int64),
-        offset=np.array(offsets, np.int64),
-        digest=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16),
-        part=np.array(parts, np.uint8),
-        paths=records.join_strings([images.path(row) for row in kept]),
-        masks=records.join_strings([images.mask(row) for row in kept]),
-        **{"class": classes[kept].astype(np.int32) if kept else np.zeros(0, np.int32)},
-        **({} if grouped is None else {"groups": records.join_strings([images.group(row) for row in kept])}),
-    )
-    # The index comes last: a shard that has one is whole.
-    write_atomically(index_target, buffer.getvalue())
-    return _entry(target, index_target, about, len(kept))
-
-
-_HEADER, _FOOTER = 12, 4  # length and its checksum before, checksum behind the data of a TFRecord
-
-
-def _example(images: _Images, row: int, kind: str, pixels: bytes) -> bytes:
-    import tensorflow as tf
-
-    example = tf.train.Example()
-    feature = example.features.feature
-    feature["image"].bytes_list.value.append(pixels)
-    for name, number in (("label", kind == "anomaly"), ("class", images.samples.classes[row]), ("row", row)):
-        feature[name].int64_list.value.append(int(number))
-    for name, text in (("path", images.path(row)), ("part", images.part(row))):
-        feature[name].bytes_list.value.append(records.encoded(text))
-    return example.SerializeToString(deterministic=True)
-
-
-def _images(
-    rows: np.ndarray, images: _Images, plan: _Plan, pool: ThreadPoolExecutor
-) -> Iterator[tuple[int, np.ndarray | InputError]]:
-    """The converted images in order, or the reason why there is none, a bounded number decoded ahead."""
-
-    def one(row: int) -> np.ndarray | InputError:
-        try:
-            pixels = images.read(row)
-        except InputError as error:
-            return error
-        try:
-            return plan.convert(pixels)
-        except InputError as error:
-            return type(error)(f"{images.root / images.path(row)}: {error}")
-
-    block = int(min(256, max(1, _BLOCK_BYTES // np.prod(plan.shape))))
-    for start in range(0, len(rows), block):
-        some = rows[start : start + block].tolist()
-        yield from zip(some, pool.map(one, some), strict=True)
-
-
-def _finished(target: Path, index_target: Path, fingerprint: str) -> dict | None:
-    """The manifest entry of a shard that an earlier call wrote; None where it must be written."""
-    if not (target.is_file() and index_target.is_file()):
-        return None
-    try:
-        with np.load(index_target, allow_pickle=False) as archive:
-            about, count = json.loads(archive["about"].item()), len(archive["row"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        return None  # cut by an interruption
-    if about["fingerprint"] != fingerprint or about["sha256"] != records.file_sha256(target):
-        return None
-    return _entry(target, index_target, about, count)
-
-
-def _entry(target: Path, index_target: Path, about: dict, count: int) -> dict:
-    return {
-        "file": target.name,
-        "kind": about["kind"],
-        "records": count,
-        "bytes": target.stat().st_size,
-        "sha256": about["sha256"],
-        "index": index_target.name,
-        "index_bytes": index_target.stat().st_size,
-        "index_sha256": records.file_sha256(index_target),
-        "fingerprint": about["fingerprint"],
-        "skipped": about["skipped"],
-    }
-
-
 def _manifest(
-    images: _Images, normals: Sequence[int], plan: _Plan, settings: dict, shards: list[dict]
+    images: SourceImages, normals: Sequence[int], plan: Plan, settings: dict, shards: list[dict]
 ) -> dict:
     source = images.samples
     skipped = [entry for shard in shards for entry in shard.pop("skipped")]
@@ -411,10 +205,10 @@ def _manifest(
 
 def _check_finished(
     out: Path,
-    images: _Images,
+    images: SourceImages,
     settings: dict,
     shards: list[tuple[str, str, np.ndarray]],
-    plan: _Plan,
+    plan: Plan,
     on_error: str,
 ) -> dict:
     """The manifest of a folder that holds this very preparation, whole."""
@@ -422,7 +216,7 @@ def _check_finished(
         raise InputError(f"{out}: expected a free name, found something else there; choose another OUT")
     manifest = records.read_manifest(out)
     fingerprints = {
-        f"{name}.tfrecord": _fingerprint(images, rows, settings, plan) for name, _, rows in shards
+        f"{name}.tfrecord": fingerprint_of(images, rows, settings, plan) for name, _, rows in shards
     }
     stored = {shard["file"]: shard["fingerprint"] for shard in manifest["shards"]}
     if fingerprints != manifest.get("fingerprints", stored):

@@ -16,7 +16,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from agad_tf.evaluation.heatmaps import DARK, LIGHT, Palette, draw_score_histogram, legend_above
+from agad_tf.evaluation.drawing import DARK, LIGHT, Palette, legend_above
+from agad_tf.evaluation.histograms import draw_score_histogram
 from agad_tf.evaluation.report.findings import Findings
 from agad_tf.evaluation.wording import in_percent, percent
 
