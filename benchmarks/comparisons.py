@@ -152,6 +152,7 @@ def main():
             page = given.pages and given.pages / f"{re.sub('[^a-z0-9]+', '_', name.lower()).strip('_')}.html"
             problems[name] = measured(source, settings, given.minutes, Path(folder), page)
         print(name, problems[name]["recommended"], problems[name]["seconds"], flush=True)
+        problems = {known: problems[known] for known in PROBLEMS if known in problems}
         machine = f"{platform.machine()}, {os.cpu_count()} cores, shared with other work"
         given.out.write_text(json.dumps({"machine": machine, "problems": problems}, indent=1) + "\n")
     if given.page is not None:

@@ -89,6 +89,23 @@ class FittedOnce(AnomalyDetector):
         finally:
             self._training_normals = self._training_anomalies = None
 
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """As in Keras, in one line where the file is of another detector, or of one before `fit`.
+
+        Raises:
+            InputError: weights of other shapes, or none where this detector was fitted.
+        """
+        try:
+            return super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{filepath}: expected weights of a fitted {type(self).__name__} of this shape, received "
+                f"others ({reason}): save them after fit, or load them into a detector that is made anew"
+            ) from error
+
     def adapt(self, normals) -> None:
         """Fits to these normals and nothing more: no checks, no callbacks, no validation.
 

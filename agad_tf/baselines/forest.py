@@ -45,14 +45,14 @@ class TreeDetector(FittedOnce):
             setattr(self, name, Trees(name=name))
         self.built = True
 
-    def looked_at(self, x):
-        """As in `AnomalyScorer`; before `fit` there are no trees.
-
-        Raises:
-            InputError: before `fit`.
-        """
+    def check_fitted(self):
+        """Raises InputError before `fit`, where there are no trees."""
         if self.trees.sizes is None:
             raise InputError(NOT_FITTED.format(type(self).__name__))
+
+    def looked_at(self, x):
+        """As in `AnomalyScorer`; raises InputError before `fit`."""
+        self.check_fitted()
         return super().looked_at(x)
 
     def flat(self, samples) -> np.ndarray:

@@ -23,8 +23,10 @@ def scoring_twin(model: AnomalyScorer) -> AnomalyScorer:
         model: any precision policy; stays as it is.
 
     Raises:
-        InputError: a detector of images whose training saw other values than an export makes of uint8 images.
+        InputError: a detector that has learnt nothing to score by, or one of images whose training saw other
+            values than an export makes of uint8 images.
     """
+    model.check_fitted()
     if not model.is_table:
         black = np.zeros((1, 1, 1, 1), np.uint8)
         model.identity.judge_images(black, "an export", model.preprocess.value_range)

@@ -13,7 +13,7 @@ from agad_tf.models.saving import STATE
 
 LARGEST = 1 << 24
 """Numbers that a fit holds at once, 64 MB of float32; of more samples some are drawn."""
-NOT_FITTED = "{} expects fit before predict, received neither: call fit"
+NOT_FITTED = "{} expects fit before predict, evaluate and export, received none: call fit"
 SPARE = 8
 """Neighbours beyond the k-th whose distance is computed without rounding."""
 
@@ -67,14 +67,14 @@ class KeptNormals:
         """What lies between preprocessed samples and their k-th nearest normal, (batch, values)."""
         return self.nearest(x, min(self.k, self.normals.shape[0]))[:, -1]
 
-    def looked_at(self, x):
-        """As in `AnomalyScorer`; before `fit` there is nothing to compare with.
-
-        Raises:
-            InputError: a score that reads the normals, before `fit`.
-        """
+    def check_fitted(self):
+        """Raises InputError for a score that reads the normals, of which there are none before `fit`."""
         if self.normals is None and "normals" in self.scoring_state:
             raise InputError(NOT_FITTED.format(type(self).__name__))
+
+    def looked_at(self, x):
+        """As in `AnomalyScorer`; raises InputError before `fit`, see `check_fitted`."""
+        self.check_fitted()
         return super().looked_at(x)
 
     def load_own_variables(self, store):

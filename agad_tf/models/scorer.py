@@ -81,6 +81,9 @@ class AnomalyScorer(SavedDetector):
         """
         return self.chosen_score(self.preprocess(x))
 
+    def check_fitted(self) -> None:
+        """Raises InputError where there is nothing yet that a score could read; most have first weights."""
+
     def looked_at(self, x):
         """Samples as a tensor, checked where their values are known; grey images with their channel.
 

@@ -161,6 +161,22 @@ def test_weights_fill_a_new_detector(fitted, tmp_path):
         assert other.get_config()["sizes"] == model.get_config()["sizes"]  # the depth too
 
 
+@pytest.mark.parametrize("name", TREES)
+def test_before_fit_there_is_nothing_to_export_or_to_load(name, tmp_path):
+    new = BASELINES[name]((6,))
+    new.compile()
+    for export in (export_saved_model, export_tflite, export_onnx):
+        with pytest.raises(InputError, match=r"expects fit before predict, evaluate and export") as told:
+            export(new, tmp_path / export.__name__)
+        assert "\n" not in str(told.value)
+        assert not list((tmp_path / export.__name__).glob("*"))
+    new.save_weights(tmp_path / "new.weights.h5")
+    fitted = again_fitted(name)
+    with pytest.raises(InputError, match=r"weights.h5: expected weights of a fitted .*: save them") as told:
+        fitted.load_weights(tmp_path / "new.weights.h5")
+    assert "\n" not in str(told.value)
+
+
 def again_fitted(name):
     model = BASELINES[name]((6,))
     model.compile(**({"n_estimators": 3} if name == "isolation_forest" else {"max_iter": 2}))

@@ -162,6 +162,16 @@ def test_a_candidate_that_trains_again_is_a_fresh_one(name, table, short, monkey
     assert again.uses_labels == (not np.allclose(first, found))
 
 
+def test_a_baseline_has_a_budget_of_steps_however_many_samples_there_are(table, monkeypatch):
+    monkeypatch.setattr("agad_tf.comparison.candidates.STEPS", 8)
+    samples, split = load_split(configure("aa_bigan", settings=[("source", str(table))]))
+    assert 128 < len(split.train_normal) < 256  # two batches of 128 an epoch
+    candidate = Candidate("classifier", samples, split, [])
+    assert candidate.detector.settings["learning_rate"] == 3e-3
+    candidate.train(split.train_anomaly, None)
+    assert int(candidate.detector.optimizer.iterations) == 8
+
+
 def test_one_that_cannot_be_trained_is_an_error_for_all_of_its_training(table, tmp_path, monkeypatch):
     def fails(self, *args, **kwargs):
         raise InputError("expected better data")
