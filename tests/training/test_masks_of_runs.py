@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from agad_tf.cli import main
-from agad_tf.comparison import compare
+from agad_tf.comparison import candidates, compare
 from agad_tf.errors import InputError
 from agad_tf.training import localisation
 from agad_tf.training import train as module
@@ -131,9 +131,9 @@ def test_a_comparison_reads_each_mask_once_for_all_folds(configuration, read, mo
         model.fit = lambda *args, **kept: fit(*args, **kept) and learnt.append(model.masks_learnt)
         return model
 
-    monkeypatch.setattr(compare, "build", build)
+    monkeypatch.setattr(candidates, "build", build)
     folds = np.arange(2 * LABELLED) % 2
-    compare._train_and_judge("features", samples, split, folds, None, [])
+    compare._train_and_judge(["features"], samples, split, folds, None, [])
     assert learnt[0] == 10
     assert sum(learnt[1:]) == 10  # each is in one of the two folds
     assert sorted(read.values()) == [1] * 10
