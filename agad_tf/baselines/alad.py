@@ -101,7 +101,7 @@ class ALAD(BidirectionalGAN):
             jit_compile, run_eagerly: as there.
         """
         settings = settings_of(locals())
-        check_settings(settings, ("learning_rate",), ("average_decay",))
+        check_settings(settings, ("learning_rate",), ("average_decay",), optional=("learning_rate",))
         rate = (1e-5 if self.is_table else 2e-4) if learning_rate is None else learning_rate
         self.compile_with(keras.optimizers.Adam(rate, beta_1), settings)
 

@@ -189,7 +189,7 @@ def _check_no_threshold(calibration: Calibration | None) -> None:
         raise InputError(
             "int8 of a detector on frozen features expects a threshold that was chosen from the run's own "
             "held-out normals, to choose it again from the export's scores, received one from other samples "
-            f"({calibration.split}): export float16, or recalibrate the run without --normals"
+            f"({calibration.split}): export float16, or recalibrate the run without --normals and --anomalies"
         )
 
 

@@ -16,7 +16,7 @@ GENERATED, ANOMALY, LEFT_OUT = 1, 2, 3
 # What `literal=True` sets: the paper's algorithm without our stabilisers.
 LITERAL = {"clip_norm": None, "average_epochs": 0.0, "reestimate_batch_norm": False, "guard": False}
 
-NOT_NEGATIVE = ("learning_rate", "discriminator_learning_rate", "decay_epochs")
+RATES = ("learning_rate", "discriminator_learning_rate")
 
 
 @keras.saving.register_keras_serializable("agad_tf")
@@ -133,7 +133,7 @@ class AABiGAN(BidirectionalGAN):
         if literal:
             settings |= LITERAL
         orders = ("simultaneous", "discriminator_first")
-        check_settings(settings, NOT_NEGATIVE, choices={"update_order": orders})
+        check_settings(settings, (*RATES, "decay_epochs"), choices={"update_order": orders}, optional=RATES)
         self.targets = losses.Targets(normal_target, generated_target, generator_target, anomaly_target)
         rate = (3e-3 if self.is_table else 1e-4) if learning_rate is None else learning_rate
         d_rate = rate / 4 if discriminator_learning_rate is None else discriminator_learning_rate

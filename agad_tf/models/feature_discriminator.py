@@ -13,6 +13,7 @@ from agad_tf.layers import ImagePreprocessing, LocalScore
 from agad_tf.losses import feature_discriminator as losses
 from agad_tf.models.feature_scorer import FeatureScorer
 from agad_tf.models.patch_labels import PatchLabels, at_masks, content_of, worst_places
+from agad_tf.models.settings import check_settings, settings_of
 from agad_tf.models.updates import fresh_values
 from agad_tf.networks.patch_members import patch_members
 from agad_tf.replicas import replica_index_and_count
@@ -202,15 +203,13 @@ class FeatureDiscriminator(FeatureScorer):
             jit_compile: XLA; "auto" is on for a GPU and off on a CPU.
             run_eagerly: as in Keras, for debugging.
         """
-        settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        settings = settings_of(locals())
         settings["noise"] = list(noise) if isinstance(noise, list | tuple) else [noise]
         if not settings["noise"] or not min(settings["noise"]) > 0:
             raise InputError(f"noise expects numbers above 0, received {noise}")
         if patches < 1:
             raise InputError(f"patches expects a number of at least 1, received {patches}")
-        for name in ("learning_rate", "weight_decay", "label_weight", "label_after", "average_epochs"):
-            if not settings[name] >= 0:
-                raise InputError(f"{name} expects a number of at least 0, received {settings[name]}")
+        check_settings(settings, ("learning_rate", "weight_decay", "label_weight", "label_after"))
         if not 0 < label_share <= 1:
             raise InputError(f"label_share expects a share above 0 and up to 1, received {label_share}")
         adam = keras.optimizers.AdamW(learning_rate, weight_decay)

@@ -238,10 +238,9 @@ class FeatureScorer(AnomalyDetector):
         x = self.check_samples(x, name)
         if not len(x):
             raise InputError(f"{name} expects at least one sample, received none: pass some")
-        if (
-            self._training_normals is not None
-        ):  # members left out by the content of the features, not of images
-            x = self.rows_of(x)
+        # Members left samples out by the bits of features as they are kept, not by those of images.
+        if self._training_normals is not None and not self._is_raw(x):
+            x = self.rows_of(x, self._folder)
         judges = [part for part in self.fused_parts if part in JUDGES]
         pieces = []
         for start in range(0, len(x), batch_size):

@@ -199,7 +199,7 @@ def _typed(name: str, value: Any, kinds: set[str]) -> Any:
             f"setting {name} expects a whole number from 0 to {MOST_SEEDS - 1}, received {value}"
         )
     number = kinds & {"int", "float"}
-    if isinstance(value, str) and number and "str" not in kinds:
+    if isinstance(value, str) and number and ("str" not in kinds or "float" in kinds):
         with contextlib.suppress(ValueError):
             value = float(value)  # YAML 1.1 takes 1e-3 for text
     if isinstance(value, float) and "float" not in kinds and value.is_integer():

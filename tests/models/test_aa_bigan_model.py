@@ -225,6 +225,7 @@ def test_refused_arguments(arguments, words):
         ({"learning_rate": -1e-3}, "learning_rate expects a number of at least 0, received -0.001"),
         ({"discriminator_learning_rate": math.nan}, "discriminator_learning_rate expects .* received nan"),
         ({"decay_epochs": -1}, "decay_epochs expects a number of at least 0"),
+        ({"average_epochs": None}, "average_epochs expects a number of at least 0, received None"),
         ({"average_epochs": -1.0}, "average_epochs expects a number of at least 0"),
         ({"clip_norm": 0.0}, "clip_norm expects a number above 0, or None for none; received 0.0"),
         ({"jit_compile": "on"}, "jit_compile expects True, False or 'auto', received 'on'"),

@@ -76,3 +76,9 @@ def test_jit_compile_is_no_word_but_auto():
     for value in ("on", "off", None):
         with pytest.raises(InputError, match="jit_compile expects True, False or 'auto'"):
             model.compile(jit_compile=value)
+
+
+@pytest.mark.parametrize("setting", ["learning_rate", "contextual_weight", "average_epochs"])
+def test_none_where_a_number_is_needed_is_refused(setting):
+    with pytest.raises(InputError, match=f"{setting} expects a number of at least 0, received None"):
+        make(compile_with={setting: None})

@@ -152,6 +152,15 @@ def test_images_are_left_out_by_those_who_did_not_learn_from_them(fitted, tmp_pa
         keras.saving.load_model(tmp_path / "it.keras").cross_p_values(x[:NORMALS], x[:2])
 
 
+def test_what_compile_cannot_mean_is_refused():
+    for setting in ("learning_rate", "average_epochs", "label_after"):
+        for value in (-1, None):
+            with pytest.raises(InputError, match=f"{setting} expects a number of at least 0, received {value}"):
+                feature_cases.make(compiled={setting: value})
+    with pytest.raises(InputError, match="clip_norm expects a number above 0, or None for none; received -1"):
+        feature_cases.make(compiled={"clip_norm": -1})
+
+
 def test_the_summands_of_the_fused_score(fitted):
     model, x, _ = fitted
     parts = model.standardised_parts(x[:9])
