@@ -221,7 +221,7 @@ def test_refused_arguments(arguments, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"update_order": "generator_first"}, "simultaneous or discriminator_first, received"),
+        ({"update_order": "generator_first"}, "one of simultaneous, discriminator_first, received"),
         ({"learning_rate": -1e-3}, "learning_rate expects a number of at least 0, received -0.001"),
         ({"discriminator_learning_rate": math.nan}, "discriminator_learning_rate expects .* received nan"),
         ({"decay_epochs": -1}, "decay_epochs expects a number of at least 0"),

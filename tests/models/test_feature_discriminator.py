@@ -155,7 +155,8 @@ def test_images_are_left_out_by_those_who_did_not_learn_from_them(fitted, tmp_pa
 def test_what_compile_cannot_mean_is_refused():
     for setting in ("learning_rate", "average_epochs", "label_after"):
         for value in (-1, None):
-            with pytest.raises(InputError, match=f"{setting} expects a number of at least 0, received {value}"):
+            words = f"{setting} expects a number of at least 0, received {value}"
+            with pytest.raises(InputError, match=words):
                 feature_cases.make(compiled={setting: value})
     with pytest.raises(InputError, match="clip_norm expects a number above 0, or None for none; received -1"):
         feature_cases.make(compiled={"clip_norm": -1})
