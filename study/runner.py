@@ -53,10 +53,14 @@ class Outcome:
 
 
 def remaining(jobs: list[Job], lines: list[dict]) -> list[Job]:
-    """The jobs of which no line has all settings."""
+    """The jobs of which no line has all settings, and none besides."""
     names = {name for job in jobs for name in job}
-    settings = (line.get("job", line) for line in lines)
-    done = {Job((name, of[name]) for name in names if name in of).key for of in settings}
+    done = {
+        # Lines of before a job stood in a field of its own have its settings among their results.
+        Job((name, of[name]) for name in (of if "job" in line else names) if name in of).key
+        for line in lines
+        for of in (line.get("job", line),)
+    }
     return [job for job in unique(jobs) if job.key not in done]
 
 

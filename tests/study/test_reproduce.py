@@ -135,6 +135,12 @@ def test_a_grid_resumes_and_tells_failures_in_one_line(tmp_path):
     assert len(remaining(jobs, runs_in(results))) == 2
 
 
+def test_a_line_with_a_further_setting_is_another_run():
+    job = Job(problem="plate", seed=0)
+    assert remaining([job], [{"job": {**job, "defect_scale": 3}}]) == [job]
+    assert remaining([job], [{"job": dict(job)}]) == []
+
+
 def test_no_run_begins_after_the_budget(tmp_path):
     def slow(job, work):
         time.sleep(0.05)
