@@ -1,7 +1,7 @@
 """What only a GPU can show: steps of every backbone by precision and XLA, and a short training of each.
 
     python benchmarks/gpu.py --out benchmarks/results/gpu.json
-    python benchmarks/gpu.py --dry-run --out /tmp/gpu.json   # tiny, on a CPU: only that it works
+    python benchmarks/gpu.py --dry-run --out gpu.json   # tiny, on a CPU: only that it works
 
 A step is `train_step` as `fit` compiles it, on random images of 32×32 that lie on the device. Its operations
 a second stand beside those of a matrix product in the same precision and run: that is the peak of the device
